@@ -1,0 +1,3 @@
+module github.com/qwen-wgpu/qwen-wgpu
+
+go 1.26.0
