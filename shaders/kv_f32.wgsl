@@ -1,0 +1,12 @@
+// KV cache in float32: keys and values [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD], HEAD_PAD = HEAD_DIM rounded up to 8.
+// Included by kernels that declare `k_cache`, `v_cache` as array<Kv4>: one element is 4 neighbouring numbers.
+
+alias Kv4 = vec4<u32>;
+
+fn unpack_kv4(v: Kv4) -> vec4<f32> {
+    return bitcast<vec4<f32>>(v);
+}
+
+fn pack_kv4(x: vec4<f32>) -> Kv4 {
+    return bitcast<vec4<u32>>(x);
+}

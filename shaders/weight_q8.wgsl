@@ -1,0 +1,50 @@
+// Weights as int8 in groups of 32 with a float16 scale each. Data row-major [rows, K_PAD] int8, one 16-byte load holds 16
+// weights; scales flat [rows, K_PAD/32] f16, two a u32. Weight = int8 * scale.
+// Included by kernels that declare `weights: array<vec4<u32>>`, `scales: array<u32>` and the override K_PAD.
+
+const WEIGHTS_PER_LOAD: u32 = 16u;
+const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;
+const GROUPS_PER_ROW: u32 = K_PAD / 32u;
+
+struct Weight8 {
+    lo: vec4<f32>,
+    hi: vec4<f32>,
+}
+
+fn widen_q8(w: u32) -> vec4<f32> {
+    let i = bitcast<i32>(w);
+    return vec4<f32>(vec4<i32>(i << 24u, i << 16u, i << 8u, i) >> vec4<u32>(24u, 24u, 24u, 24u));
+}
+
+fn scale_at(row: u32, group: u32) -> f32 {
+    let i = row * GROUPS_PER_ROW + group;
+    let pair = unpack2x16float(scales[i >> 1u]);
+    return select(pair.x, pair.y, (i & 1u) == 1u);
+}
+
+// Weights [8*k8, 8*k8+8) of a row.
+fn weight8(row: u32, k8: u32) -> Weight8 {
+    let w = weights[row * LOADS_PER_ROW + (k8 >> 1u)];
+    let s = scale_at(row, k8 >> 2u);
+    let half = select(w.xy, w.zw, (k8 & 1u) == 1u);
+    return Weight8(widen_q8(half.x) * s, widen_q8(half.y) * s);
+}
+
+fn dot_q8(w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> f32 {
+    return (dot(widen_q8(w.x), x0) + dot(widen_q8(w.y), x1)) + (dot(widen_q8(w.z), x2) + dot(widen_q8(w.w), x3));
+}
+
+// Dot products of load `load` of four rows with the matching inputs, which the kernel gives as input4(i) = inputs [4*i, 4*i+4).
+fn dot4(row: vec4<u32>, load: u32) -> vec4<f32> {
+    let a = weights[row.x * LOADS_PER_ROW + load];
+    let b = weights[row.y * LOADS_PER_ROW + load];
+    let c = weights[row.z * LOADS_PER_ROW + load];
+    let d = weights[row.w * LOADS_PER_ROW + load];
+    let g = load >> 1u;
+    let s = vec4<f32>(scale_at(row.x, g), scale_at(row.y, g), scale_at(row.z, g), scale_at(row.w, g));
+    let x0 = input4(load * 4u);
+    let x1 = input4(load * 4u + 1u);
+    let x2 = input4(load * 4u + 2u);
+    let x3 = input4(load * 4u + 3u);
+    return s * vec4<f32>(dot_q8(a, x0, x1, x2, x3), dot_q8(b, x0, x1, x2, x3), dot_q8(c, x0, x1, x2, x3), dot_q8(d, x0, x1, x2, x3));
+}
