@@ -1,0 +1,197 @@
+//go:build !js
+
+#include "bridge.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Opaque handles. The WebGPU C types that cross here are one pointer each.
+typedef struct {
+	void *queue;
+	uint64_t index;
+} wrapped_index;
+
+typedef void (*error_cb)(int type, const char *message, void *user);
+typedef void (*map_cb)(int status, void *user);
+typedef void (*log_cb)(int level, const char *message, void *user);
+
+extern void wgpuDevicePushErrorScope(void *device, int filter);
+extern void wgpuDevicePopErrorScope(void *device, error_cb callback, void *user);
+extern void *wgpuDeviceCreateCommandEncoder(void *device, const void *desc);
+extern void *wgpuCommandEncoderBeginComputePass(void *encoder, const void *desc);
+extern void wgpuCommandEncoderCopyBufferToBuffer(void *encoder, void *src, uint64_t src_off, void *dst,
+                                                 uint64_t dst_off, uint64_t size);
+extern void *wgpuCommandEncoderFinish(void *encoder, const void *desc);
+extern void wgpuCommandEncoderRelease(void *encoder);
+extern void wgpuCommandBufferRelease(void *buffer);
+extern void wgpuComputePassEncoderSetPipeline(void *pass, void *pipeline);
+extern void wgpuComputePassEncoderSetBindGroup(void *pass, uint32_t index, void *group, size_t n, const uint32_t *offs);
+extern void wgpuComputePassEncoderDispatchWorkgroups(void *pass, uint32_t x, uint32_t y, uint32_t z);
+extern void wgpuComputePassEncoderEnd(void *pass);
+extern void wgpuComputePassEncoderRelease(void *pass);
+extern uint64_t wgpuQueueSubmitForIndex(void *queue, size_t n, void *const *buffers);
+extern void wgpuQueueWriteBuffer(void *queue, void *buffer, uint64_t offset, const void *data, size_t size);
+extern void wgpuBufferMapAsync(void *buffer, uint32_t mode, size_t offset, size_t size, map_cb callback, void *user);
+extern const void *wgpuBufferGetConstMappedRange(void *buffer, size_t offset, size_t size);
+extern void wgpuBufferUnmap(void *buffer);
+extern void wgpuBufferDestroy(void *buffer);
+extern uint32_t wgpuDevicePoll(void *device, uint32_t wait, const wrapped_index *index);
+extern void wgpuSetLogCallback(log_cb callback, void *user);
+extern void wgpuSetLogLevel(int level);
+
+enum { FILTER_VALIDATION = 0, FILTER_MEMORY = 1 };
+enum { MAP_READ = 1 };
+enum { LOG_WARN = 2 };
+
+// The first error wins: it is the innermost cause.
+static void on_error(int type, const char *message, void *user) {
+	qw_error *err = user;
+	if (type == 0 || err->type != 0) return;
+	err->type = (uint32_t)type;
+	err->message = strdup(message ? message : "");
+}
+
+static void scopes_push(void *device) {
+	wgpuDevicePushErrorScope(device, FILTER_MEMORY);
+	wgpuDevicePushErrorScope(device, FILTER_VALIDATION);
+}
+
+static void scopes_pop(void *device, qw_error *err) {
+	for (int i = 0; i < 2; i++) wgpuDevicePopErrorScope(device, on_error, err);
+}
+
+void qw_scope_begin(void *device) {
+	wgpuDevicePushErrorScope(device, FILTER_MEMORY);
+}
+
+void qw_scope_end(void *device, qw_error *err) { wgpuDevicePopErrorScope(device, on_error, err); }
+
+uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err) {
+	scopes_push(device);
+	void *encoder = wgpuDeviceCreateCommandEncoder(device, NULL);
+	void *pass = NULL;
+	uintptr_t pipeline = 0, group = 0;
+	for (size_t i = 0; i < n; i++) {
+		const qw_step *s = &steps[i];
+		if (s->op == QW_COPY) {
+			if (pass) {
+				wgpuComputePassEncoderEnd(pass);
+				wgpuComputePassEncoderRelease(pass);
+				pass = NULL;
+			}
+			wgpuCommandEncoderCopyBufferToBuffer(encoder, (void *)s->a, s->a_off, (void *)s->b, s->b_off, s->size);
+			continue;
+		}
+		if (!pass) {
+			pass = wgpuCommandEncoderBeginComputePass(encoder, NULL);
+			pipeline = group = 0;
+		}
+		if (s->a != pipeline) {
+			wgpuComputePassEncoderSetPipeline(pass, (void *)s->a);
+			pipeline = s->a;
+		}
+		if (s->b != group) {
+			wgpuComputePassEncoderSetBindGroup(pass, 0, (void *)s->b, 0, NULL);
+			group = s->b;
+		}
+		wgpuComputePassEncoderDispatchWorkgroups(pass, s->x, s->y, s->z);
+	}
+	if (pass) {
+		wgpuComputePassEncoderEnd(pass);
+		wgpuComputePassEncoderRelease(pass);
+	}
+	void *commands = wgpuCommandEncoderFinish(encoder, NULL);
+	scopes_pop(device, err);
+	uint64_t index = 0;
+	if (err->type == 0 && !dry_run) {
+		void *list[1] = {commands};
+		index = wgpuQueueSubmitForIndex(queue, 1, list);
+	}
+	if (commands) wgpuCommandBufferRelease(commands);
+	wgpuCommandEncoderRelease(encoder);
+	return index;
+}
+
+uint64_t qw_flush(void *queue) { return wgpuQueueSubmitForIndex(queue, 0, NULL); }
+
+void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const void *data, size_t size, qw_error *err) {
+	scopes_push(device);
+	wgpuQueueWriteBuffer(queue, buffer, offset, data, size);
+	scopes_pop(device, err);
+}
+
+static void on_map(int status, void *user) { __atomic_store_n((int32_t *)user, 1 + (int32_t)status, __ATOMIC_RELEASE); }
+
+void qw_map(void *device, void *buffer, size_t size, int32_t *status, qw_error *err) {
+	__atomic_store_n(status, 0, __ATOMIC_RELEASE);
+	scopes_push(device);
+	wgpuBufferMapAsync(buffer, MAP_READ, 0, size, on_map, status);
+	scopes_pop(device, err);
+}
+
+int32_t qw_status(const int32_t *status) { return __atomic_load_n(status, __ATOMIC_ACQUIRE); }
+
+int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err) {
+	const void *src = wgpuBufferGetConstMappedRange(buffer, 0, size);
+	if (src) memcpy(dst, src, size);
+	qw_unmap(device, buffer, err);
+	return src != NULL;
+}
+
+void qw_unmap(void *device, void *buffer, qw_error *err) {
+	scopes_push(device);
+	wgpuBufferUnmap(buffer);
+	scopes_pop(device, err);
+}
+
+int qw_poll(void *device, void *queue, int wait, uint64_t index) {
+	wrapped_index w = {queue, index};
+	return (int)(wgpuDevicePoll(device, (uint32_t)wait, wait ? &w : NULL) & 0xff);
+}
+
+void qw_destroy_buffer(void *buffer) { wgpuBufferDestroy(buffer); }
+
+#define LOG_LINES 16
+
+static pthread_mutex_t log_mutex = PTHREAD_MUTEX_INITIALIZER;
+static char *log_lines[LOG_LINES];
+static int log_next;
+
+static void on_log(int level, const char *message, void *user) {
+	(void)level;
+	(void)user;
+	pthread_mutex_lock(&log_mutex);
+	free(log_lines[log_next]);
+	log_lines[log_next] = strdup(message ? message : "");
+	log_next = (log_next + 1) % LOG_LINES;
+	pthread_mutex_unlock(&log_mutex);
+}
+
+void qw_capture_log(void) {
+	wgpuSetLogCallback(on_log, NULL);
+	wgpuSetLogLevel(LOG_WARN);
+}
+
+char *qw_take_log(void) {
+	pthread_mutex_lock(&log_mutex);
+	size_t total = 1;
+	for (int i = 0; i < LOG_LINES; i++)
+		if (log_lines[i]) total += strlen(log_lines[i]) + 1;
+	char *text = calloc(total, 1);
+	size_t at = 0;
+	for (int i = 0; i < LOG_LINES; i++) {
+		int k = (log_next + i) % LOG_LINES;
+		if (!log_lines[k]) continue;
+		size_t len = strlen(log_lines[k]);
+		if (text) {
+			memcpy(text + at, log_lines[k], len);
+			at += len;
+			text[at++] = '\n';
+		}
+		free(log_lines[k]);
+		log_lines[k] = NULL;
+	}
+	pthread_mutex_unlock(&log_mutex);
+	return text;
+}

@@ -1,0 +1,54 @@
+// The C half of the driver: what the Go bindings lack or do too slowly. It replays a recorded pass in one crossing,
+// maps staging buffers without callbacks into Go, and collects errors and log lines as text.
+//
+// The symbols come from the wgpu-native library that the Go binding links; their prototypes are declared by hand in
+// bridge.c because a Go module cannot include another module's headers.
+#ifndef QW_BRIDGE_H
+#define QW_BRIDGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { QW_DISPATCH = 0, QW_COPY = 1 };
+
+// One step of a pass. Handles are integers so that Go may keep the array in its own memory.
+typedef struct {
+	uint32_t op;          // QW_DISPATCH or QW_COPY
+	uint32_t x, y, z;     // workgroups
+	uintptr_t a;          // pipeline, or source buffer
+	uintptr_t b;          // bind group, or destination buffer
+	uint64_t a_off, b_off; // bytes, copies only
+	uint64_t size;        // bytes, copies only
+} qw_step;
+
+// What an error scope caught. message is malloc'ed and the reader frees it; 0 is no error.
+typedef struct {
+	uint32_t type; // WGPUErrorType
+	char *message;
+} qw_error;
+
+// qw_submit encodes the steps into one command buffer and submits it. On an error nothing was submitted.
+uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err);
+// qw_flush submits nothing, which sends pending writes.
+uint64_t qw_flush(void *queue);
+void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const void *data, size_t size, qw_error *err);
+
+// qw_map starts mapping a staging buffer; *status becomes 1 + WGPUBufferMapAsyncStatus when a poll finds it done.
+void qw_map(void *device, void *buffer, size_t size, int32_t *status, qw_error *err);
+int32_t qw_status(const int32_t *status);
+// qw_read copies a mapped staging buffer out and unmaps it; it returns 0 when there was nothing mapped.
+int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err);
+void qw_unmap(void *device, void *buffer, qw_error *err);
+// qw_poll waits for submission index (wait != 0), or only looks.
+int qw_poll(void *device, void *queue, int wait, uint64_t index);
+void qw_destroy_buffer(void *buffer);
+
+// Scopes for memory and internal errors around calls of the Go binding, which opens only a validation scope.
+void qw_scope_begin(void *device);
+void qw_scope_end(void *device, qw_error *err);
+
+// The library's log goes into a small ring instead of the terminal. qw_take_log empties it; the reader frees it.
+void qw_capture_log(void);
+char *qw_take_log(void);
+
+#endif

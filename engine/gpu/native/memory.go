@@ -1,0 +1,5 @@
+//go:build !js
+
+package native
+
+func memoryBytes(Adapter) uint64 { return 0 }

@@ -1,0 +1,399 @@
+//go:build !js
+
+// Package native implements gpu.Device over wgpu-native.
+//
+// It owns everything between the engine's recorded passes and the library: validation, staging buffers, waiting and
+// error texts. Two bindings can stand under it (driver_cogentcore.go by default, driver_gowebgpu.go with
+// -tags gowebgpu). In a token's trip it is the last stop before the graphics driver.
+//
+// Any error that wgpu-native finds while submitting ends the process, so each condition is checked here first and
+// comes back as a Go error. What cannot be caught: a kernel that loops for seconds or faults, and a device that
+// disappears (driver reset, unplugged). The library then prints one line and aborts. A program that must survive this
+// runs its engine in a child process.
+package native
+
+/*
+#include <stdlib.h>
+#include "bridge.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+)
+
+// ErrClosed is wrapped by every call on a closed device or on an object of one.
+var ErrClosed = errors.New("native: device is closed")
+
+// Open opens the adapter that the options mean, with all the limits it has.
+func Open(o Options) (gpu.Device, error) {
+	c, err := choose(enumerate(), o)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := requestDevice(c.raw, c.lim)
+	if err != nil {
+		return nil, fmt.Errorf("native: open %q: %w%s", c.Info.Name, err, logSuffix())
+	}
+	queue := raw.GetQueue()
+	d := &device{
+		raw: raw, queue: queue, dev: handle(raw), q: handle(queue),
+		info: c.Info, limits: c.Limits, candidate: c,
+		layouts: map[string]*layout{}, live: map[releaser]struct{}{},
+	}
+	d.staging.init()
+	return d, nil
+}
+
+// device guards all calls into the library with mu, except for waiting (see readback.go): error scopes are the
+// device's, and released flags must not change between validation and submission.
+type device struct {
+	raw       *wgpuDevice
+	queue     *wgpuQueue
+	dev, q    unsafe.Pointer // the same two as C pointers
+	info      gpu.AdapterInfo
+	limits    gpu.Limits
+	candidate *candidate
+
+	mu      sync.Mutex
+	closed  bool
+	layouts map[string]*layout
+	live    map[releaser]struct{} // what Close must release
+	epoch   uint64                // counts released buffers, so that bind groups are rechecked only then
+	steps   []C.qw_step           // reused by Submit
+	scratch *buffer               // for copies within one buffer
+
+	unflushed uint64    // bytes written since the last submission
+	flushes   [2]uint64 // submission indices of the last two flushes
+
+	staging stagingPool
+	waiting sync.Mutex // held while polling
+}
+
+type releaser interface{ releaseLocked() }
+
+func (d *device) Info() gpu.AdapterInfo { return d.info }
+
+func (d *device) Limits() gpu.Limits { return d.limits }
+
+type buffer struct {
+	d        *device
+	label    string
+	size     uint64 // bytes
+	usage    gpu.Usage
+	raw      *wgpuBuffer
+	ref      unsafe.Pointer
+	released bool
+}
+
+func (b *buffer) Label() string { return b.label }
+
+func (b *buffer) Size() uint64 { return b.size }
+
+func (b *buffer) Release() {
+	b.d.mu.Lock()
+	defer b.d.mu.Unlock()
+	b.releaseLocked()
+}
+
+func (b *buffer) releaseLocked() {
+	if b.released {
+		return
+	}
+	b.released = true
+	b.d.epoch++
+	delete(b.d.live, b)
+	// Destroy frees the memory as soon as the GPU is through with it; Release alone would keep it while any bind
+	// group refers to it.
+	C.qw_destroy_buffer(b.ref)
+	b.raw.Release()
+}
+
+// Usage bits of WebGPU's standard.
+const (
+	usageMapRead = 0x001
+	usageCopySrc = 0x004
+	usageCopyDst = 0x008
+	usageUniform = 0x040
+	usageStorage = 0x080
+)
+
+func wgpuUsage(u gpu.Usage) wgpuBufferUsage {
+	var w wgpuBufferUsage
+	if u&gpu.UsageStorage != 0 {
+		w |= usageStorage
+	}
+	if u&gpu.UsageUniform != 0 {
+		w |= usageUniform
+	}
+	if u&gpu.UsageCopySrc != 0 {
+		w |= usageCopySrc
+	}
+	if u&gpu.UsageCopyDst != 0 {
+		w |= usageCopyDst
+	}
+	return w
+}
+
+func (d *device) NewBuffer(label string, sizeBytes uint64, usage gpu.Usage) (gpu.Buffer, error) {
+	if err := d.checkNewBuffer(label, sizeBytes, usage); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, fmt.Errorf("native: buffer %q: %w", label, ErrClosed)
+	}
+	b, err := d.newBufferLocked(label, sizeBytes, usage)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (d *device) newBufferLocked(label string, sizeBytes uint64, usage gpu.Usage) (*buffer, error) {
+	raw, err := d.createBuffer(label, sizeBytes, wgpuUsage(usage))
+	if err != nil {
+		return nil, fmt.Errorf("native: buffer %q of %d bytes on %s: %w", label, sizeBytes, d.info.Name, err)
+	}
+	b := &buffer{d: d, label: label, size: sizeBytes, usage: usage, raw: raw, ref: handle(raw)}
+	d.live[b] = struct{}{}
+	return b, nil
+}
+
+// One WriteBuffer of the library allocates a staging buffer of its size and frees it when a later submission is done,
+// so large writes go in chunks and are flushed with at most two flushes under way.
+const (
+	writeChunkBytes = 16 << 20
+	flushBytes      = 64 << 20
+)
+
+func (d *device) Write(buf gpu.Buffer, offset uint64, data []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b, err := d.checkRange("write to", buf, offset, uint64(len(data)), gpu.UsageCopyDst)
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 {
+		chunk := data[:min(len(data), writeChunkBytes)]
+		var caught C.qw_error
+		C.qw_write(d.dev, d.q, b.ref, C.uint64_t(offset), unsafe.Pointer(&chunk[0]), C.size_t(len(chunk)), &caught)
+		if err := takeError(&caught); err != nil {
+			return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(chunk), offset, b.label, err)
+		}
+		d.unflushed += uint64(len(chunk))
+		offset += uint64(len(chunk))
+		data = data[len(chunk):]
+		if d.unflushed >= flushBytes {
+			d.flushLocked()
+		}
+	}
+	return nil
+}
+
+// flushLocked sends pending writes and waits for the flush before the last one.
+func (d *device) flushLocked() {
+	index := uint64(C.qw_flush(d.q))
+	d.unflushed = 0
+	if old := d.flushes[0]; old != 0 {
+		C.qw_poll(d.dev, d.q, 1, C.uint64_t(old))
+	}
+	d.flushes[0], d.flushes[1] = d.flushes[1], index
+}
+
+type kernel struct {
+	d        *device
+	label    string
+	layout   *layout
+	raw      *wgpuPipeline
+	ref      unsafe.Pointer
+	released bool
+}
+
+func (k *kernel) Label() string { return k.label }
+
+func (k *kernel) Release() {
+	k.d.mu.Lock()
+	defer k.d.mu.Unlock()
+	k.releaseLocked()
+}
+
+func (k *kernel) releaseLocked() {
+	if k.released {
+		return
+	}
+	k.released = true
+	delete(k.d.live, k)
+	k.raw.Release()
+}
+
+func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
+	if err := d.checkKernelDesc(desc); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, ErrClosed)
+	}
+	l, err := d.layoutFor(desc.Bindings)
+	if err != nil {
+		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
+	}
+	raw, err := d.createPipeline(desc, l)
+	if err != nil {
+		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
+	}
+	k := &kernel{d: d, label: desc.Label, layout: l, raw: raw, ref: handle(raw)}
+	d.live[k] = struct{}{}
+	return k, nil
+}
+
+type bindGroup struct {
+	d        *device
+	label    string // of the kernel it was made for
+	layout   *layout
+	buffers  []*buffer
+	raw      *wgpuBindGroup
+	ref      unsafe.Pointer
+	epoch    uint64 // the device's epoch when the buffers were last seen alive
+	released bool
+}
+
+func (g *bindGroup) Release() {
+	g.d.mu.Lock()
+	defer g.d.mu.Unlock()
+	g.releaseLocked()
+}
+
+func (g *bindGroup) releaseLocked() {
+	if g.released {
+		return
+	}
+	g.released = true
+	delete(g.d.live, g)
+	g.raw.Release()
+}
+
+func (d *device) Bind(k gpu.Kernel, bindings ...gpu.Binding) (gpu.BindGroup, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kern, err := d.checkKernel(k)
+	if err != nil {
+		return nil, err
+	}
+	buffers, sizes, err := d.checkBindings(kern, bindings)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]wgpuBindGroupEntry, len(bindings))
+	for i, b := range buffers {
+		entries[i] = wgpuBindGroupEntry{Binding: uint32(i), Buffer: b.raw, Offset: bindings[i].Offset, Size: sizes[i]}
+	}
+	raw, err := d.createBindGroup(kern.label, kern.layout, entries)
+	if err != nil {
+		return nil, fmt.Errorf("native: bind group of kernel %q: %w", kern.label, err)
+	}
+	g := &bindGroup{
+		d: d, label: kern.label, layout: kern.layout, buffers: buffers,
+		raw: raw, ref: handle(raw), epoch: d.epoch,
+	}
+	d.live[g] = struct{}{}
+	return g, nil
+}
+
+func (d *device) Submit(pass *gpu.Pass) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if pass == nil {
+		return errors.New("native: submit: the pass is nil")
+	}
+	if d.closed {
+		return fmt.Errorf("native: pass %q: %w", pass.Label, ErrClosed)
+	}
+	d.steps = d.steps[:0]
+	for i := range pass.Steps {
+		if err := d.appendStep(&pass.Steps[i]); err != nil {
+			return fmt.Errorf("native: pass %q, step %d: %w", pass.Label, i, err)
+		}
+	}
+	if len(d.steps) == 0 {
+		return nil
+	}
+	if _, err := d.submitLocked(d.steps); err != nil {
+		return fmt.Errorf("native: pass %q: %w", pass.Label, d.blame(pass, err))
+	}
+	return nil
+}
+
+func (d *device) submitLocked(steps []C.qw_step) (uint64, error) {
+	var caught C.qw_error
+	index := C.qw_submit(d.dev, d.q, unsafe.SliceData(steps), C.size_t(len(steps)), 0, &caught)
+	d.unflushed = 0
+	return uint64(index), takeError(&caught)
+}
+
+// blame finds the step that the library refuses, by encoding each alone without submitting it.
+func (d *device) blame(pass *gpu.Pass, whole error) error {
+	for i := range pass.Steps {
+		s := &pass.Steps[i]
+		d.steps = d.steps[:0]
+		if d.appendStep(s) != nil || len(d.steps) == 0 {
+			continue
+		}
+		var caught C.qw_error
+		C.qw_submit(d.dev, d.q, unsafe.SliceData(d.steps), C.size_t(len(d.steps)), 1, &caught)
+		if err := takeError(&caught); err != nil {
+			if s.Kernel != nil {
+				return fmt.Errorf("step %d, kernel %q: %w", i, s.Kernel.Label(), err)
+			}
+			return fmt.Errorf("step %d, copy from %q to %q: %w", i, s.Src.Label(), s.Dst.Label(), err)
+		}
+	}
+	return whole
+}
+
+// Close waits for the GPU and releases everything that was made with the device.
+func (d *device) Close() error {
+	d.waiting.Lock()
+	defer d.waiting.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	index := C.qw_flush(d.q)
+	C.qw_poll(d.dev, d.q, 1, index)
+	for r := range d.live {
+		r.releaseLocked()
+	}
+	d.staging.close(d)
+	for _, l := range d.layouts {
+		l.pipeline.Release()
+		l.groups.Release()
+	}
+	d.layouts = nil
+	C.qw_poll(d.dev, d.q, 0, 0)
+	d.queue.Release()
+	d.raw.Release()
+	return nil
+}
+
+func captureLog() { C.qw_capture_log() }
+
+// logSuffix returns what the library logged since the last call, for the end of an error text.
+func logSuffix() string {
+	text := C.qw_take_log()
+	defer C.free(unsafe.Pointer(text))
+	if s := tidyMessage(C.GoString(text)); s != "" {
+		return "\n" + s
+	}
+	return ""
+}

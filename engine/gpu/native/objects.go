@@ -1,0 +1,194 @@
+//go:build !js
+
+// Creation of wgpu objects, with every error of the library turned into a Go error. The callers hold the device's
+// mutex, because error scopes belong to the device and not to a goroutine.
+
+package native
+
+/*
+#include <stdlib.h>
+#include "bridge.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+)
+
+// handle returns the C pointer behind a binding's object: the last field of each of its types, after the device
+// reference where there is one.
+func handle[T any](object *T) unsafe.Pointer {
+	words := unsafe.Sizeof(*object) / unsafe.Sizeof(uintptr(0))
+	return *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(object), (words-1)*unsafe.Sizeof(uintptr(0))))
+}
+
+// libraryError is an error that a scope caught.
+type libraryError struct {
+	kind    uint32 // WGPUErrorType
+	message string
+}
+
+const (
+	errorOutOfMemory = 2
+	errorLost        = 5
+)
+
+func (e *libraryError) Error() string { return e.message }
+
+func (e *libraryError) Unwrap() error {
+	switch e.kind {
+	case errorOutOfMemory:
+		return gpu.ErrOutOfMemory
+	case errorLost:
+		return gpu.ErrLost
+	}
+	return nil
+}
+
+func takeError(e *C.qw_error) error {
+	if e._type == 0 {
+		return nil
+	}
+	message := C.GoString(e.message)
+	C.free(unsafe.Pointer(e.message))
+	return &libraryError{kind: uint32(e._type), message: tidyMessage(message)}
+}
+
+// tidyMessage drops the parts of a wgpu message that say nothing: the binding's own function name, "Validation Error",
+// "Caused by:" and blank lines. The lines that quote WGSL keep their indentation.
+func tidyMessage(message string) string {
+	var kept []string
+	for _, line := range strings.Split(message, "\n") {
+		line = strings.TrimRight(line, " \t\r")
+		if _, after, found := strings.Cut(line, "(): "); found && strings.HasPrefix(line, "wgpu.") {
+			line = after
+		}
+		switch strings.TrimSpace(line) {
+		case "", "Validation Error", "Caused by:", "Internal Error", "Out of Memory":
+			continue
+		}
+		kept = append(kept, line)
+	}
+	return strings.Join(kept, "\n")
+}
+
+// scoped runs one Create call of the binding with scopes open for memory and internal errors.
+func (d *device) scoped(create func() error) error {
+	C.qw_scope_begin(d.dev)
+	err := create()
+	var caught C.qw_error
+	C.qw_scope_end(d.dev, &caught)
+	if deeper := takeError(&caught); deeper != nil {
+		return deeper
+	}
+	if err != nil {
+		return errors.New(tidyMessage(err.Error()))
+	}
+	return nil
+}
+
+func (d *device) createBuffer(label string, size uint64, usage wgpuBufferUsage) (*wgpuBuffer, error) {
+	var b *wgpuBuffer
+	err := d.scoped(func() (err error) {
+		b, err = d.raw.CreateBuffer(&wgpuBufferDescriptor{Label: label, Size: size, Usage: usage})
+		return err
+	})
+	if err != nil && b != nil {
+		b.Release()
+		b = nil
+	}
+	return b, err
+}
+
+// layout is a bind group layout and the pipeline layout over it, one for each list of kinds, so that kernels with the
+// same bindings share bind groups.
+type layout struct {
+	kinds    []gpu.BindingKind
+	groups   *wgpuBindGroupLayout
+	pipeline *wgpuPipelineLayout
+}
+
+func (d *device) layoutFor(kinds []gpu.BindingKind) (*layout, error) {
+	key := make([]byte, len(kinds))
+	for i, k := range kinds {
+		key[i] = byte(k)
+	}
+	if l := d.layouts[string(key)]; l != nil {
+		return l, nil
+	}
+	entries := make([]wgpuBindGroupLayoutEntry, len(kinds))
+	for i, k := range kinds {
+		kind := wgpuBindingStorage
+		switch k {
+		case gpu.BindUniform:
+			kind = wgpuBindingUniform
+		case gpu.BindStorageRead:
+			kind = wgpuBindingReadOnlyStorage
+		}
+		entries[i] = wgpuBindGroupLayoutEntry{
+			Binding: uint32(i), Visibility: wgpuShaderStageCompute,
+			Buffer: wgpuBufferBindingLayout{Type: kind},
+		}
+	}
+	l := &layout{kinds: append([]gpu.BindingKind(nil), kinds...)}
+	err := d.scoped(func() (err error) {
+		l.groups, err = d.raw.CreateBindGroupLayout(&wgpuBindGroupLayoutDescriptor{Entries: entries})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("bind group layout: %w", err)
+	}
+	err = d.scoped(func() (err error) {
+		l.pipeline, err = d.raw.CreatePipelineLayout(&wgpuPipelineLayoutDescriptor{
+			BindGroupLayouts: []*wgpuBindGroupLayout{l.groups},
+		})
+		return err
+	})
+	if err != nil {
+		l.groups.Release()
+		return nil, fmt.Errorf("pipeline layout: %w", err)
+	}
+	d.layouts[string(key)] = l
+	return l, nil
+}
+
+func (d *device) createPipeline(desc gpu.KernelDesc, l *layout) (*wgpuPipeline, error) {
+	var pipeline *wgpuPipeline
+	err := d.scoped(func() error {
+		module, err := d.raw.CreateShaderModule(&wgpuShaderDescriptor{
+			Label: desc.Label, WGSLDescriptor: &wgpuWGSLDescriptor{Code: desc.WGSL},
+		})
+		if err != nil {
+			return err
+		}
+		defer module.Release()
+		pipeline, err = d.raw.CreateComputePipeline(&wgpuPipelineDescriptor{
+			Label: desc.Label, Layout: l.pipeline,
+			Compute: wgpuStageDescriptor{Module: module, EntryPoint: desc.Entry},
+		})
+		return err
+	})
+	if err != nil && pipeline != nil {
+		pipeline.Release()
+		pipeline = nil
+	}
+	return pipeline, err
+}
+
+func (d *device) createBindGroup(label string, l *layout, entries []wgpuBindGroupEntry) (*wgpuBindGroup, error) {
+	var g *wgpuBindGroup
+	err := d.scoped(func() (err error) {
+		g, err = d.raw.CreateBindGroup(&wgpuBindGroupDescriptor{Label: label, Layout: l.groups, Entries: entries})
+		return err
+	})
+	if err != nil && g != nil {
+		g.Release()
+		g = nil
+	}
+	return g, err
+}
