@@ -183,7 +183,7 @@ func (f *File) parse(header []byte) error {
 	if err != nil {
 		return fmt.Errorf("header: %w", err)
 	}
-	if rest := bytes.TrimRight(header[dec.InputOffset():], " \t\r\n\x00"); len(rest) > 0 {
+	if rest := bytes.TrimRight(header[dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
 		return fmt.Errorf("header: %d bytes after its closing brace", len(rest))
 	}
 	return nil
