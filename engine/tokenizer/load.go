@@ -26,7 +26,7 @@ func Load(tokenizerJSON []byte) (*Tokenizer, error) {
 // loader collects the parts of the file that can only be read once others are known.
 type loader struct {
 	t      *Tokenizer
-	merges jsonScanner // at the value of model.merges, if there is one
+	merges jsonScanner // at the value of model.merges where it came before the vocabulary
 	fields map[string]json.RawMessage
 }
 
@@ -54,7 +54,7 @@ func load(data []byte) (*Tokenizer, error) {
 		run  func() error
 	}{
 		{"model", l.modelSettings},
-		{"model.merges", l.readMerges},
+		{"model.merges", l.lateMerges},
 		{"normalizer", l.normalizer},
 		{"pre_tokenizer", l.preTokenizer},
 		{"decoder", l.decoder},
@@ -69,7 +69,7 @@ func load(data []byte) (*Tokenizer, error) {
 	return l.t, nil
 }
 
-// model reads the vocabulary as it passes, and notes where the merges are: they need all ids.
+// model reads the vocabulary as it passes, and the merges too if they come behind it: they need all ids.
 func (l *loader) model(s *jsonScanner) error {
 	if l.t.vocab.spans != nil {
 		return s.errorf("a second model")
@@ -82,8 +82,10 @@ func (l *loader) model(s *jsonScanner) error {
 			}
 			return l.readVocab(s)
 		case "merges":
+			if l.t.vocab.spans != nil {
+				return l.readMerges(s)
+			}
 			l.merges = *s
-			l.merges.next()
 			_, err = s.rawValue()
 			return err
 		}
@@ -140,11 +142,25 @@ func (l *loader) readVocab(s *jsonScanner) error {
 	return nil
 }
 
+// lateMerges reads merges that came before the vocabulary.
+func (l *loader) lateMerges() error {
+	if l.t.vocab.spans == nil {
+		return errors.New("the file has no model.vocab")
+	}
+	if l.merges.data != nil {
+		return l.readMerges(&l.merges)
+	}
+	if l.t.merges.slots == nil {
+		return errors.New("the file has none")
+	}
+	return nil
+}
+
 // readMerges reads [["a", "b"], …] or ["a b", …].
-func (l *loader) readMerges() error {
-	s, t := &l.merges, l.t
-	if t.vocab.spans == nil || s.data == nil {
-		return errors.New("the file has no model.vocab or no model.merges")
+func (l *loader) readMerges(s *jsonScanner) error {
+	t := l.t
+	if t.merges.slots != nil {
+		return s.errorf("a second model.merges")
 	}
 	t.merges = newMergeTable(max(len(t.vocab.spans), 16))
 	used := 0

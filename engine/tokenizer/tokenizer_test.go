@@ -300,7 +300,22 @@ func TestSmallVocabulary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tok := range []*Tokenizer{pairs, lines} {
+	data := small(nil) // json.Marshal sorts keys: merges come before the vocabulary
+	first, err := Load([]byte(strings.Replace(string(data), `"vocab":`, `"ignored":1,"vocab":`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var top struct{ Model struct{ Vocab, Merges json.RawMessage } }
+	if err := json.Unmarshal(data, &top); err != nil {
+		t.Fatal(err)
+	}
+	swapped := strings.Replace(string(data), `"merges":`+string(top.Model.Merges)+",", "", 1)
+	swapped = strings.Replace(swapped, `"vocab":`+string(top.Model.Vocab), `"vocab":`+string(top.Model.Vocab)+`,"merges":`+string(top.Model.Merges), 1)
+	behind, err := Load([]byte(swapped))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tok := range []*Tokenizer{pairs, lines, first, behind} {
 		for _, c := range []struct {
 			text string
 			ids  []int32
