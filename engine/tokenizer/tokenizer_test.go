@@ -301,11 +301,9 @@ func TestSmallVocabulary(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := small(nil) // json.Marshal sorts keys: merges come before the vocabulary
-	first, err := Load([]byte(strings.Replace(string(data), `"vocab":`, `"ignored":1,"vocab":`, 1)))
-	if err != nil {
-		t.Fatal(err)
+	var top struct {
+		Model struct{ Vocab, Merges json.RawMessage }
 	}
-	var top struct{ Model struct{ Vocab, Merges json.RawMessage } }
 	if err := json.Unmarshal(data, &top); err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +313,7 @@ func TestSmallVocabulary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tok := range []*Tokenizer{pairs, lines, first, behind} {
+	for _, tok := range []*Tokenizer{pairs, lines, behind} {
 		for _, c := range []struct {
 			text string
 			ids  []int32
