@@ -7,6 +7,7 @@ package native
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -58,6 +59,7 @@ var (
 func enumerate() []*candidate {
 	enumerateOnce.Do(func() {
 		captureLog()
+		quietLoader()
 		for _, raw := range enumerateAdapters() {
 			p := adapterProperties(raw)
 			if p.backend == "gl" || p.backend == "unknown" {
@@ -77,6 +79,20 @@ func enumerate() []*candidate {
 		}
 	})
 	return candidates
+}
+
+// quietLoader keeps Mesa's device-select layer from looking for a Wayland display, which prints a complaint for each
+// instance where there is no session. The layer stays on where it could have a say.
+func quietLoader() {
+	if runtime.GOOS != "linux" || os.Getenv("XDG_RUNTIME_DIR") != "" {
+		return
+	}
+	for _, name := range []string{"NODEVICE_SELECT", "MESA_VK_DEVICE_SELECT", "DISPLAY", "WAYLAND_DISPLAY"} {
+		if os.Getenv(name) != "" {
+			return
+		}
+	}
+	os.Setenv("NODEVICE_SELECT", "1")
 }
 
 const maxBufferBytes = 1 << 40

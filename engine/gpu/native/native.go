@@ -15,6 +15,20 @@ package native
 /*
 #include <stdlib.h>
 #include "bridge.h"
+#cgo noescape qw_capture_log
+#cgo nocallback qw_capture_log
+#cgo noescape qw_destroy_buffer
+#cgo nocallback qw_destroy_buffer
+#cgo noescape qw_flush
+#cgo nocallback qw_flush
+#cgo noescape qw_poll
+#cgo nocallback qw_poll
+#cgo noescape qw_submit
+#cgo nocallback qw_submit
+#cgo noescape qw_take_log
+#cgo nocallback qw_take_log
+#cgo noescape qw_write
+#cgo nocallback qw_write
 */
 import "C"
 
@@ -178,7 +192,7 @@ func (d *device) Write(buf gpu.Buffer, offset uint64, data []byte) error {
 	defer d.mu.Unlock()
 	b, err := d.checkRange("write to", buf, offset, uint64(len(data)), gpu.UsageCopyDst)
 	if err != nil {
-		return err
+		return fmt.Errorf("native: %w", err)
 	}
 	for len(data) > 0 {
 		chunk := data[:min(len(data), writeChunkBytes)]
@@ -286,11 +300,11 @@ func (d *device) Bind(k gpu.Kernel, bindings ...gpu.Binding) (gpu.BindGroup, err
 	defer d.mu.Unlock()
 	kern, err := d.checkKernel(k)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("native: bind: %w", err)
 	}
 	buffers, sizes, err := d.checkBindings(kern, bindings)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("native: %w", err)
 	}
 	entries := make([]wgpuBindGroupEntry, len(bindings))
 	for i, b := range buffers {

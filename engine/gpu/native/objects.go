@@ -8,6 +8,10 @@ package native
 /*
 #include <stdlib.h>
 #include "bridge.h"
+#cgo noescape qw_scope_begin
+#cgo nocallback qw_scope_begin
+#cgo noescape qw_scope_end
+#cgo nocallback qw_scope_end
 */
 import "C"
 

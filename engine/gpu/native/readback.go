@@ -8,6 +8,18 @@ package native
 /*
 #include <stdlib.h>
 #include "bridge.h"
+#cgo noescape qw_destroy_buffer
+#cgo nocallback qw_destroy_buffer
+#cgo noescape qw_map
+#cgo nocallback qw_map
+#cgo noescape qw_poll
+#cgo nocallback qw_poll
+#cgo noescape qw_read
+#cgo nocallback qw_read
+#cgo noescape qw_status
+#cgo nocallback qw_status
+#cgo noescape qw_unmap
+#cgo nocallback qw_unmap
 */
 import "C"
 
@@ -131,7 +143,7 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readbac
 	defer d.mu.Unlock()
 	b, err := d.checkRange("download from", buf, offset, sizeBytes, gpu.UsageCopySrc)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("native: %w", err)
 	}
 	r := &readback{d: d, label: b.label, size: sizeBytes}
 	if sizeBytes == 0 {

@@ -59,21 +59,29 @@ func (d *device) checkNewBuffer(label string, size uint64, usage gpu.Usage) erro
 // checkBuffer returns the device's own buffer behind an interface value.
 func (d *device) checkBuffer(what string, buf gpu.Buffer) (*buffer, error) {
 	if d.closed {
-		return nil, fmt.Errorf("native: %s buffer: %w", what, ErrClosed)
+		return nil, fmt.Errorf("%s buffer: %w", what, ErrClosed)
 	}
 	b, ok := buf.(*buffer)
 	if !ok || b == nil {
-		return nil, fmt.Errorf("native: %s buffer: %T is no buffer of this package", what, buf)
+		return nil, fmt.Errorf("%s buffer: %T is no buffer of this package", what, buf)
 	}
 	if b.d != d {
-		return nil, fmt.Errorf("native: %s buffer %q: it belongs to another device", what, b.label)
+		return nil, fmt.Errorf("%s buffer %q: it belongs to another device", what, b.label)
 	}
 	if b.released {
-		return nil, fmt.Errorf("native: %s buffer %q: it has been released", what, b.label)
+		return nil, fmt.Errorf("%s buffer %q: it has been released", what, b.label)
 	}
 	return b, nil
 }
 
+func labelOf(buf gpu.Buffer) string {
+	if b, ok := buf.(*buffer); ok && b != nil {
+		return fmt.Sprintf("%q", b.label)
+	}
+	return "no buffer"
+}
+
+// checkRange checks a range of a buffer and that it has one of the usages needed.
 func (d *device) checkRange(what string, buf gpu.Buffer, offset, size uint64, need gpu.Usage) (*buffer, error) {
 	b, err := d.checkBuffer(what, buf)
 	if err != nil {
@@ -81,12 +89,12 @@ func (d *device) checkRange(what string, buf gpu.Buffer, offset, size uint64, ne
 	}
 	switch {
 	case b.usage&need == 0:
-		return nil, fmt.Errorf("native: %s buffer %q: it has usage %s and needs %s",
+		return nil, fmt.Errorf("%s buffer %q: it has usage %s and needs %s",
 			what, b.label, usageNames(b.usage), usageNames(need))
 	case offset%4 != 0 || size%4 != 0:
-		return nil, fmt.Errorf("native: %s buffer %q: offset %d and size %d must be multiples of 4", what, b.label, offset, size)
+		return nil, fmt.Errorf("%s buffer %q: offset %d and size %d must be multiples of 4", what, b.label, offset, size)
 	case offset > b.size || size > b.size-offset:
-		return nil, fmt.Errorf("native: %s buffer %q: %d bytes at offset %d go beyond its %d bytes",
+		return nil, fmt.Errorf("%s buffer %q: %d bytes at offset %d go beyond its %d bytes",
 			what, b.label, size, offset, b.size)
 	}
 	return b, nil
@@ -114,22 +122,26 @@ func (d *device) checkKernelDesc(desc gpu.KernelDesc) error {
 		return fmt.Errorf("native: kernel %q has %d storage bindings, more than the %d that %s allows",
 			desc.Label, numStorage, d.limits.MaxStorageBuffersPerStage, d.info.Name)
 	}
+	if n, ok := workgroupBytes(desc.WGSL); ok && n > uint64(d.limits.MaxWorkgroupStorageBytes) {
+		return fmt.Errorf("native: kernel %q declares %d bytes of workgroup memory, more than the %d that %s has",
+			desc.Label, n, d.limits.MaxWorkgroupStorageBytes, d.info.Name)
+	}
 	return nil
 }
 
 func (d *device) checkKernel(k gpu.Kernel) (*kernel, error) {
 	if d.closed {
-		return nil, fmt.Errorf("native: kernel: %w", ErrClosed)
+		return nil, fmt.Errorf("kernel: %w", ErrClosed)
 	}
 	kern, ok := k.(*kernel)
 	if !ok || kern == nil {
-		return nil, fmt.Errorf("native: %T is no kernel of this package", k)
+		return nil, fmt.Errorf("%T is no kernel of this package", k)
 	}
 	if kern.d != d {
-		return nil, fmt.Errorf("native: kernel %q belongs to another device", kern.label)
+		return nil, fmt.Errorf("kernel %q belongs to another device", kern.label)
 	}
 	if kern.released {
-		return nil, fmt.Errorf("native: kernel %q has been released", kern.label)
+		return nil, fmt.Errorf("kernel %q has been released", kern.label)
 	}
 	return kern, nil
 }
@@ -138,7 +150,7 @@ func (d *device) checkKernel(k gpu.Kernel) (*kernel, error) {
 func (d *device) checkBindings(k *kernel, bindings []gpu.Binding) ([]*buffer, []uint64, error) {
 	kinds := k.layout.kinds
 	if len(bindings) != len(kinds) {
-		return nil, nil, fmt.Errorf("native: bind group of kernel %q: %d bindings given, the kernel has %d",
+		return nil, nil, fmt.Errorf("bind group of kernel %q: %d bindings given, the kernel has %d",
 			k.label, len(bindings), len(kinds))
 	}
 	buffers := make([]*buffer, len(kinds))
@@ -146,7 +158,7 @@ func (d *device) checkBindings(k *kernel, bindings []gpu.Binding) ([]*buffer, []
 	for i, kind := range kinds {
 		b, size, err := d.checkBinding(kind, bindings[i])
 		if err != nil {
-			return nil, nil, fmt.Errorf("native: bind group of kernel %q, binding %d (%s): %w", k.label, i, kind, err)
+			return nil, nil, fmt.Errorf("bind group of kernel %q, binding %d (%s): %w", k.label, i, kind, err)
 		}
 		buffers[i], sizes[i] = b, size
 	}
@@ -156,12 +168,12 @@ func (d *device) checkBindings(k *kernel, bindings []gpu.Binding) ([]*buffer, []
 				continue
 			}
 			if kinds[i] != kinds[j] {
-				return nil, nil, fmt.Errorf("native: bind group of kernel %q: buffer %q is bound as %q (binding %d) and as %q "+
+				return nil, nil, fmt.Errorf("bind group of kernel %q: buffer %q is bound as %q (binding %d) and as %q "+
 					"(binding %d); a buffer that a dispatch writes may not be read through another binding",
 					k.label, buffers[i].label, kinds[i], i, kinds[j], j)
 			}
 			if bindings[i].Offset < bindings[j].Offset+sizes[j] && bindings[j].Offset < bindings[i].Offset+sizes[i] {
-				return nil, nil, fmt.Errorf("native: bind group of kernel %q: bindings %d and %d both write bytes %d to %d of buffer %q",
+				return nil, nil, fmt.Errorf("bind group of kernel %q: bindings %d and %d both write bytes %d to %d of buffer %q",
 					k.label, i, j, max(bindings[i].Offset, bindings[j].Offset),
 					min(bindings[i].Offset+sizes[i], bindings[j].Offset+sizes[j]), buffers[i].label)
 			}
@@ -262,11 +274,11 @@ const scratchBytes = 4 << 20
 func (d *device) appendCopy(s *gpu.Step) error {
 	src, err := d.checkRange("copy from", s.Src, s.SrcOffset, s.SizeBytes, gpu.UsageCopySrc)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (copying to %s)", err, labelOf(s.Dst))
 	}
 	dst, err := d.checkRange("copy to", s.Dst, s.DstOffset, s.SizeBytes, gpu.UsageCopyDst)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (copying from %q)", err, src.label)
 	}
 	if s.SizeBytes == 0 {
 		return nil
