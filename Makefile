@@ -1,0 +1,40 @@
+# qwen-wgpu: `make help` explains every target.
+
+GO ?= go
+PY ?= python3
+export CGO_ENABLED ?= 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: bin/qwen-wgpu bin/convert ## build bin/qwen-wgpu and bin/convert
+
+GO_SOURCES := $(shell find cmd engine kvcache shaders tools models internal -name '*.go' -o -name '*.wgsl' -o -name '*.c' -o -name '*.h' 2>/dev/null) go.mod go.sum
+
+bin/qwen-wgpu: $(GO_SOURCES)
+	$(GO) build -o $@ ./cmd/qwen-wgpu
+
+bin/convert: $(GO_SOURCES)
+	$(GO) build -o $@ ./tools/convert
+
+.PHONY: deps
+deps: ## install what tests need and Debian has (mesa-vulkan-drivers, ...), or name it
+	scripts/install-deps.sh
+
+.PHONY: test
+test: deps lint ## install what is missing, then run all tests
+	$(GO) test ./...
+
+.PHONY: lint
+lint: ## gofmt and go vet
+	@unformatted=$$(gofmt -l cmd engine kvcache shaders tools internal); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt'd: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin build

@@ -1,0 +1,134 @@
+package engine
+
+// Measuring a model: prefill and decode rates as llama-bench reports them.
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+)
+
+// BenchRow is one measurement; rates are medians over repetitions.
+type BenchRow struct {
+	Test            string    `json:"test"`                   // "pp512", "tg128", "tg128@4096"
+	Tokens          int       `json:"tokens"`                 // per repetition
+	Depth           int       `json:"depth"`                  // tokens cached before
+	TokensPerSecond float64   `json:"tokens_per_second"`      // median
+	Seconds         []float64 `json:"seconds"`                // of every repetition
+	BytesPerToken   int64     `json:"bytes_per_token"`        // weights and cached keys and values that a decode step reads, 0 for prefill
+	BytesPerSecond  float64   `json:"bytes_per_second"`       // BytesPerToken at the median rate
+	TimeToFirst     float64   `json:"seconds_to_first_token"` // prefill of Tokens and one sampled token, 0 for decode
+}
+
+// BenchPrefill times the prefill of numTokens random tokens behind depth others.
+func (e *Engine) BenchPrefill(ctx context.Context, numTokens, depth, repetitions int) (BenchRow, error) {
+	row := BenchRow{Test: benchName("pp", numTokens, depth), Tokens: numTokens, Depth: depth}
+	err := e.benchSession(ctx, depth, depth+numTokens, func(s *Session, ids []int32) error {
+		for i := range repetitions + 1 {
+			ids[depth] = (ids[depth] + 1) % int32(e.Config().VocabSize) // or the prefix cache would answer
+			begin := time.Now()
+			logits, _, err := s.Sync(ctx, ids)
+			if err != nil {
+				return err
+			}
+			elapsed := time.Since(begin).Seconds()
+			argmax(logits)
+			if i > 0 { // the first repetition compiles and touches everything
+				row.Seconds = append(row.Seconds, elapsed)
+				row.TimeToFirst = time.Since(begin).Seconds()
+			}
+			if err := s.truncate(depth); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	row.TokensPerSecond = float64(numTokens) / median(row.Seconds)
+	return row, err
+}
+
+// BenchDecode times numTokens greedy tokens behind depth others (at least one).
+func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions int) (BenchRow, error) {
+	row := BenchRow{Test: benchName("tg", numTokens, depth), Tokens: numTokens, Depth: depth}
+	start := max(depth, 1)
+	err := e.benchSession(ctx, start, start, func(s *Session, ids []int32) error {
+		for i := range repetitions + 1 {
+			next := ids[start-1]
+			begin := time.Now()
+			for range numTokens {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				logits, err := s.pass([]int32{next}, runner.LogitsLast, nil)
+				if err != nil {
+					return err
+				}
+				next = argmax(logits)
+			}
+			if i > 0 {
+				row.Seconds = append(row.Seconds, time.Since(begin).Seconds())
+			}
+			if err := s.truncate(start); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	row.TokensPerSecond = float64(numTokens) / median(row.Seconds)
+	c := e.Config()
+	kvPerToken := int64(2 * c.KVDim() * c.NumHiddenLayers * e.opt.KVDType.Bytes())
+	row.BytesPerToken = e.model.WeightBytes() + kvPerToken*int64(start+numTokens/2)
+	if e.model.HasLMHead() {
+		if m, err := e.model.Matrix("embed_tokens"); err == nil { // of an untied embedding one row is read
+			for _, p := range m.Pieces {
+				row.BytesPerToken -= p.Data.Size + p.Scales.Size
+			}
+		}
+	}
+	row.BytesPerSecond = float64(row.BytesPerToken) * row.TokensPerSecond
+	return row, err
+}
+
+func benchName(kind string, tokens, depth int) string {
+	if depth == 0 {
+		return fmt.Sprintf("%s%d", kind, tokens)
+	}
+	return fmt.Sprintf("%s%d@%d", kind, tokens, depth)
+}
+
+// benchSession runs fn in a session whose first numCached of numIDs random tokens are cached.
+func (e *Engine) benchSession(ctx context.Context, numCached, numIDs int, fn func(*Session, []int32) error) error {
+	s := e.NewSession()
+	defer s.Close()
+	rng := rand.New(rand.NewPCG(1, uint64(numIDs)))
+	ids := make([]int32, numIDs)
+	for i := range ids {
+		ids[i] = int32(rng.IntN(e.Config().VocabSize))
+	}
+	if numCached > 0 {
+		if _, _, err := s.Sync(ctx, ids[:numCached]); err != nil {
+			return err
+		}
+	}
+	return fn(s, ids)
+}
+
+// truncate forgets all tokens from n on.
+func (s *Session) truncate(n int) error {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	return s.seq.Truncate(n)
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	s := slices.Clone(v)
+	slices.Sort(s)
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}

@@ -1,0 +1,119 @@
+// Package engine runs Qwen3 models: it joins weights, KV cache, a forward pass and sampling into sessions.
+//
+// An Engine is one model on one processor (a GPU through engine/forward, or the CPU through engine/ref). A Session is one
+// timeline of tokens in it. The engine has no cgo, no syscall/js and no build tags: programs hand it a gpu.Device, and the
+// same loop serves the CLI and the browser. docs/architecture.md follows a token through it.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/ref"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/tokenizer"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
+)
+
+// PageSize is the number of tokens of a KV cache page.
+const PageSize = 16
+
+// DefaultContextTokens is the KV cache's size when Options leave it open and the model allows it.
+const DefaultContextTokens = 4096
+
+// ErrContextFull is wrapped when tokens do not fit the context; the message has the numbers.
+var ErrContextFull = errors.New("the context is full")
+
+// Options say how a model is run.
+type Options struct {
+	Device        gpu.Device     // nil: the CPU path
+	KVDType       runner.KVDType // default f16
+	ContextTokens int            // KV cache arena, shared by all sessions; default min(4096, the model's limit)
+	PassTokens    int            // largest chunk of a prefill; default: the runner's
+	// Progress is called while weights are loaded, with bytes done and in all; may be nil.
+	Progress  func(doneBytes, totalBytes int64)
+	Tokenizer tokenizer.Interface // instead of the model's tokenizer.json read in Go; may be nil
+	// Fault is for fault-injection tests, see kvcache.Fault.
+	Fault *kvcache.Fault
+}
+
+// Engine is one model, ready to run. Its sessions may be used from several goroutines; their passes take turns.
+type Engine struct {
+	mu     sync.Mutex // held for one pass and its page accounting
+	model  *weights.Model
+	runner runner.Runner
+	pages  *kvcache.PageManager
+	opt    Options
+
+	tokMu sync.Mutex
+	tok   tokenizer.Interface
+}
+
+// Open loads a packed model. It reads everything it needs from m before it returns; m may then be closed.
+func Open(m *weights.Model, opt Options) (*Engine, error) {
+	limit := m.Config.ContextLimit()
+	if opt.ContextTokens == 0 {
+		opt.ContextTokens = min(DefaultContextTokens, limit)
+	}
+	if opt.ContextTokens < 1 || opt.ContextTokens > limit {
+		return nil, fmt.Errorf("engine: a context of %d tokens was asked for, this model takes 1 to %d", opt.ContextTokens, limit)
+	}
+	if opt.KVDType == "" {
+		opt.KVDType = runner.KVF16
+	}
+	numPages := (opt.ContextTokens + PageSize - 1) / PageSize
+	pages, err := kvcache.New(kvcache.Config{NumPages: numPages, PageSize: PageSize, Fault: opt.Fault})
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{model: m, pages: pages, opt: opt, tok: opt.Tokenizer}
+	if opt.Device != nil {
+		e.runner, err = forward.New(opt.Device, m, forward.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType, MaxTokens: opt.PassTokens, Progress: opt.Progress})
+	} else {
+		e.runner, err = ref.New(m, ref.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Config is the model's shape.
+func (e *Engine) Config() *config.Config { return e.model.Config }
+
+// Model is the packed directory that the engine was opened with.
+func (e *Engine) Model() *weights.Model { return e.model }
+
+// ContextTokens is the KV cache's size in tokens.
+func (e *Engine) ContextTokens() int { return e.opt.ContextTokens }
+
+// Describe says in one line what runs the model.
+func (e *Engine) Describe() string { return e.runner.Describe() }
+
+// CacheStats tells how the KV cache's pages are used.
+func (e *Engine) CacheStats() kvcache.Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pages.Stats()
+}
+
+// Close frees the model. Sessions must not be used afterwards.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.runner.Close()
+}
+
+// passTokens is the largest chunk of a prefill.
+func (e *Engine) passTokens() int {
+	n := e.runner.MaxTokensPerPass()
+	if e.opt.PassTokens > 0 {
+		n = min(n, e.opt.PassTokens)
+	}
+	return n
+}

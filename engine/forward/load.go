@@ -1,0 +1,429 @@
+package forward
+
+// Loading: uploads the weights chunk by chunk, allocates arena and activations, compiles the kernels and records the
+// dispatches of every layer. Nothing of a shard is held longer than one chunk.
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"sort"
+	"strings"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+const uploadChunkBytes = 4 << 20
+
+// loader carries what only loading needs.
+type loader struct {
+	*Runner
+	model    *weights.Model
+	progress func(done, total int64)
+	done     int64
+	noScales gpu.Buffer // bound where a bf16 matrix has no scale plane
+	dtypes   map[weights.DType]bool
+	k, v     gpu.Buffer // arena of the layer being loaded
+}
+
+func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error {
+	l := &loader{Runner: r, model: m, progress: progress, dtypes: map[weights.DType]bool{}}
+	var err error
+	if l.noScales, err = l.buffer("no_scales", 16, gpu.UsageStorage); err != nil {
+		return err
+	}
+	for _, a := range r.shape.activations() {
+		b, err := l.buffer(a.label, a.bytes, gpu.UsageStorage|gpu.UsageCopySrc|gpu.UsageCopyDst)
+		if err != nil {
+			return err
+		}
+		r.act = append(r.act, b)
+	}
+	if err := l.writeRope(); err != nil {
+		return err
+	}
+	if err := l.ends(); err != nil {
+		return err
+	}
+	for i := range r.shape.NumHiddenLayers {
+		if err := l.layer(i); err != nil {
+			return fmt.Errorf("forward: layer %d: %w", i, err)
+		}
+	}
+	var names []string
+	for d := range l.dtypes {
+		names = append(names, string(d))
+	}
+	sort.Strings(names)
+	r.dtypeNames = strings.Join(names, "+")
+	return nil
+}
+
+// buffer allocates device memory that Close frees.
+func (r *Runner) buffer(label string, size uint64, usage gpu.Usage) (gpu.Buffer, error) {
+	b, err := r.dev.NewBuffer(label, size, usage)
+	if err != nil {
+		return nil, fmt.Errorf("forward: %s (%d bytes): %w", label, size, err)
+	}
+	r.buffers = append(r.buffers, b)
+	return b, nil
+}
+
+// floats uploads numbers, padded with zeros to n.
+func (r *Runner) floats(label string, values []float32, n int) (gpu.Buffer, error) {
+	b, err := r.buffer(label, uint64(4*n), gpu.UsageStorage|gpu.UsageCopyDst)
+	if err != nil {
+		return nil, err
+	}
+	return b, r.dev.Write(b, 0, floatBytes(values))
+}
+
+func floatBytes(values []float32) []byte {
+	raw := make([]byte, 4*len(values))
+	for i, v := range values {
+		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(v))
+	}
+	return raw
+}
+
+// vector uploads a norm's gain [n].
+func (l *loader) vector(name string, n int) (gpu.Buffer, error) {
+	v, err := l.model.Vector(name)
+	if err != nil {
+		return nil, err
+	}
+	return l.floats(name, v, n)
+}
+
+// writeRope fills the table of cos and sin, [positions, headDim/2, 2]: angles and their functions in float32 as
+// transformers computes them, times YaRN's attention factor.
+func (l *loader) writeRope() error {
+	s := &l.shape
+	invFreq, factor := s.InvFreq()
+	row := make([]float32, 0, s.HeadDim*1024)
+	flushed := uint64(0)
+	for pos := range s.maxPages * s.pageSize {
+		for _, f := range invFreq {
+			angle := float64(float32(pos) * f)
+			row = append(row, float32(math.Cos(angle))*factor, float32(math.Sin(angle))*factor)
+		}
+		if len(row) == cap(row) || pos == s.maxPages*s.pageSize-1 {
+			if err := l.dev.Write(l.act[bufRope], flushed, floatBytes(row)); err != nil {
+				return err
+			}
+			flushed += uint64(4 * len(row))
+			row = row[:0]
+		}
+	}
+	return nil
+}
+
+// matrix uploads a matrix, split where the device cannot bind it whole.
+func (l *loader) matrix(name string) (*matrix, error) {
+	mat, err := l.model.Matrix(name)
+	if err != nil {
+		return nil, err
+	}
+	split, err := splitMatrix(mat, partLimit(l.dev.Limits()))
+	if err != nil {
+		return nil, err
+	}
+	l.dtypes[mat.DType] = true
+	out := &matrix{dtype: mat.DType, kPad: mat.Stride}
+	for i, sp := range split {
+		p, err := l.part(fmt.Sprintf("%s[%d]", name, i), sp)
+		if err != nil {
+			return nil, err
+		}
+		out.parts = append(out.parts, p)
+	}
+	return out, nil
+}
+
+func (l *loader) part(label string, sp matrixPart) (part, error) {
+	p := part{rowStart: sp.rowStart, rows: sp.rows, scales: l.noScales}
+	var err error
+	if p.data, err = l.buffer(label, sp.dataBytes, gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+		return p, err
+	}
+	if sp.scaleBytes > 0 {
+		if p.scales, err = l.buffer(label+".scales", sp.scaleBytes, gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+			return p, err
+		}
+	}
+	var dataAt, scalesAt uint64
+	for _, piece := range sp.pieces {
+		if err := l.plane(p.data, &dataAt, piece.Data); err != nil {
+			return p, fmt.Errorf("%s: %w", label, err)
+		}
+		if err := l.plane(p.scales, &scalesAt, piece.Scales); err != nil {
+			return p, fmt.Errorf("%s scales: %w", label, err)
+		}
+	}
+	if p.params, err = l.buffer(label+".part", 16, gpu.UsageUniform|gpu.UsageCopyDst); err != nil {
+		return p, err
+	}
+	var raw [16]byte
+	putUint32s(raw[:], []uint32{uint32(sp.rowStart), uint32(sp.rows)})
+	return p, l.dev.Write(p.params, 0, raw[:])
+}
+
+// plane streams one plane into buf at *at and moves *at behind it.
+func (l *loader) plane(buf gpu.Buffer, at *uint64, plane weights.Plane) error {
+	if plane.Size == 0 {
+		return nil
+	}
+	start := *at
+	*at += uint64(plane.Size)
+	return l.model.Stream(plane, uploadChunkBytes, func(offset int64, chunk []byte) error {
+		if err := l.dev.Write(buf, start+uint64(offset), chunk); err != nil {
+			return err
+		}
+		l.done += int64(len(chunk))
+		if l.progress != nil {
+			l.progress(l.done, int64(l.memory.WeightBytes))
+		}
+		return nil
+	})
+}
+
+// kernel compiles a specialized kernel once.
+func (r *Runner) kernel(name string, opt shaders.Options) (gpu.Kernel, error) {
+	desc, err := shaders.Specialize(name, opt)
+	if err != nil {
+		return nil, err
+	}
+	if k, ok := r.kernels[desc.WGSL]; ok {
+		return k, nil
+	}
+	k, err := r.dev.NewKernel(desc)
+	if err != nil {
+		return nil, fmt.Errorf("forward: kernel %s: %w", name, err)
+	}
+	r.kernels[desc.WGSL] = k
+	return k, nil
+}
+
+// dispatch compiles, binds and records one launch.
+func (r *Runner) dispatch(name string, opt shaders.Options, grid func(passSize) [3]uint32, bindings ...gpu.Binding) (dispatch, error) {
+	k, err := r.kernel(name, opt)
+	if err != nil {
+		return dispatch{}, err
+	}
+	g, err := r.dev.Bind(k, bindings...)
+	if err != nil {
+		return dispatch{}, fmt.Errorf("forward: kernel %s: %w", name, err)
+	}
+	r.groups = append(r.groups, g)
+	return dispatch{kernel: k, group: g, grid: grid}, nil
+}
+
+// perPart records one launch for each part of a matrix. bindings puts the part's buffers in the kernel's order.
+func (r *Runner) perPart(name string, m *matrix, opt shaders.Options, grid func(part, passSize) [3]uint32, bindings func(part) []gpu.Binding) ([]dispatch, error) {
+	opt.Weight = string(m.dtype)
+	opt.Consts["K_PAD"] = uint32(m.kPad)
+	var out []dispatch
+	for _, p := range m.parts {
+		d, err := r.dispatch(name, opt, func(n passSize) [3]uint32 { return grid(p, n) }, bindings(p)...)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func (r *Runner) whole(buf int) gpu.Binding { return gpu.Whole(r.act[buf]) }
+
+func (r *Runner) state() gpu.Binding {
+	return gpu.Binding{Buffer: r.act[bufStep], Size: stateBytes}
+}
+
+func (r *Runner) tokens() gpu.Binding {
+	at := r.shape.tokensOffset()
+	return gpu.Binding{Buffer: r.act[bufStep], Offset: at, Size: r.shape.pageTableOffset() - at}
+}
+
+func (r *Runner) pages() gpu.Binding {
+	return gpu.Binding{Buffer: r.act[bufStep], Offset: r.shape.pageTableOffset()}
+}
+
+// ends records what stands before the first and behind the last layer.
+func (l *loader) ends() error {
+	r, s := l.Runner, &l.shape
+	embed, err := l.matrix("embed_tokens")
+	if err != nil {
+		return err
+	}
+	r.embedSteps, err = r.perPart("embed", embed, shaders.Options{Consts: map[string]uint32{}},
+		func(_ part, n passSize) [3]uint32 {
+			return [3]uint32{uint32((s.hiddenPad/8 + 63) / 64), uint32(n.tokens), 1}
+		},
+		func(p part) []gpu.Binding {
+			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.tokens(), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+		})
+	if err != nil {
+		return err
+	}
+	head := embed
+	if l.model.HasLMHead() {
+		if head, err = l.matrix("lm_head"); err != nil {
+			return err
+		}
+	}
+	norm, err := l.vector("norm", s.hiddenPad)
+	if err != nil {
+		return err
+	}
+	r.lmHeadSteps, err = r.matvec("rmsnorm_lm_head", head, r.normed(), func(p part) []gpu.Binding {
+		return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(bufX), gpu.Whole(norm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufLogits)}
+	})
+	if err != nil {
+		return err
+	}
+	r.normSteps, err = r.finalNormSteps(norm)
+	return err
+}
+
+// normed are the options of a kernel with an RMSNorm over x fused in.
+func (r *Runner) normed() shaders.Options {
+	return shaders.Options{
+		Consts: map[string]uint32{"HIDDEN": uint32(r.shape.HiddenSize)},
+		Floats: map[string]float32{"EPS": r.shape.RMSNormEps},
+	}
+}
+
+// matvec records a decode matrix-vector product: 128 threads a workgroup, as many of them a row as have a 16-byte load to do.
+func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
+	const workgroup = 128
+	perLoad := map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weights.Q4: 32}[m.dtype]
+	threads := 4
+	for threads < 32 && threads < m.kPad/perLoad {
+		threads *= 2
+	}
+	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"] = workgroup, uint32(threads)
+	rowsPerGroup := 4 * workgroup / threads
+	return r.perPart(name, m, opt, func(p part, _ passSize) [3]uint32 {
+		return foldGrid((p.rows+rowsPerGroup-1)/rowsPerGroup, r.dev.Limits().MaxWorkgroupsPerDimension)
+	}, bindings)
+}
+
+// foldGrid spreads n workgroups over x and y.
+func foldGrid(n int, maxPerDimension uint32) [3]uint32 {
+	x := min(uint32(n), maxPerDimension)
+	return [3]uint32{x, (uint32(n) + x - 1) / x, 1}
+}
+
+// layer loads decoder layer i and records both its passes.
+func (l *loader) layer(i int) error {
+	r, s := l.Runner, &l.shape
+	name := func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
+	var w layerWeights
+	for _, m := range []struct {
+		to   **matrix
+		name string
+	}{{&w.qkv, "qkv_proj"}, {&w.o, "o_proj"}, {&w.gateUp, "gate_up_proj"}, {&w.down, "down_proj"}} {
+		var err error
+		if *m.to, err = l.matrix(name(m.name)); err != nil {
+			return err
+		}
+	}
+	var err error
+	if w.inputNorm, err = l.vector(name("input_layernorm"), s.hiddenPad); err != nil {
+		return err
+	}
+	if w.postNorm, err = l.vector(name("post_attention_layernorm"), s.hiddenPad); err != nil {
+		return err
+	}
+	q, err := l.model.Vector(name("q_norm"))
+	if err != nil {
+		return err
+	}
+	k, err := l.model.Vector(name("k_norm"))
+	if err != nil {
+		return err
+	}
+	if w.qkNorms, err = l.floats(name("qk_norms"), append(append([]float32{}, q...), k...), 2*s.HeadDim); err != nil {
+		return err
+	}
+	arena := s.kvPageBytes() * uint64(s.numPages)
+	if w.k, err = l.buffer(name("k_cache"), arena, gpu.UsageStorage|gpu.UsageCopySrc); err != nil {
+		return err
+	}
+	if w.v, err = l.buffer(name("v_cache"), arena, gpu.UsageStorage|gpu.UsageCopySrc); err != nil {
+		return err
+	}
+	var out layer
+	if err := r.recordDecode(&out, &w); err != nil {
+		return err
+	}
+	if err := r.recordPrefill(&out, &w); err != nil {
+		return err
+	}
+	if err := r.recordCopy(&w); err != nil {
+		return err
+	}
+	r.layers = append(r.layers, out)
+	return nil
+}
+
+// layerWeights is one layer's device memory.
+type layerWeights struct {
+	qkv, o, gateUp, down *matrix
+	inputNorm, postNorm  gpu.Buffer // [hiddenPad] f32
+	qkNorms              gpu.Buffer // [2, headDim] f32
+	k, v                 gpu.Buffer // [numPages, kvHeads, pageSize, headPad] f16 or f32
+}
+
+// recordDecode records the five dispatches of a decode layer.
+func (r *Runner) recordDecode(out *layer, w *layerWeights) (err error) {
+	d, s := &out.decode, &r.shape
+	if d.rmsnormQKV, err = r.matvec("rmsnorm_qkv", w.qkv, r.normed(), func(p part) []gpu.Binding {
+		return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufQKV)}
+	}); err != nil {
+		return err
+	}
+	att, err := r.dispatch("attention", shaders.Options{KV: string(s.kv), Consts: s.attentionConsts(), Floats: s.attentionFloats()},
+		func(n passSize) [3]uint32 {
+			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits), 1}
+		},
+		r.state(), r.pages(), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits))
+	if err != nil {
+		return err
+	}
+	d.attention = []dispatch{att}
+	outputs := uint64(4 * maxSplits * s.qPad)
+	if d.attnOut, err = r.matvec("attn_out", w.o, shaders.Options{Consts: map[string]uint32{
+		"NUM_HEADS": uint32(s.NumAttentionHeads), "HEAD_DIM": uint32(s.HeadDim), "MAX_SPLITS": maxSplits, "COEFS": uint32(maxSplits * s.NumAttentionHeads),
+	}}, func(p part) []gpu.Binding {
+		return []gpu.Binding{gpu.Whole(p.params), r.state(), {Buffer: r.act[bufSplits], Size: outputs}, {Buffer: r.act[bufSplits], Offset: outputs},
+			gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+	}); err != nil {
+		return err
+	}
+	if d.rmsnormGateUp, err = r.matvec("rmsnorm_gate_up", w.gateUp, r.normed(), func(p part) []gpu.Binding {
+		return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufMLP)}
+	}); err != nil {
+		return err
+	}
+	d.down, err = r.matvec("down", w.down, shaders.Options{Consts: map[string]uint32{}}, func(p part) []gpu.Binding {
+		return []gpu.Binding{gpu.Whole(p.params), r.whole(bufMLP), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+	})
+	return err
+}
+
+// attentionConsts are the constants of decode attention.
+func (s *shape) attentionConsts() map[string]uint32 {
+	return map[string]uint32{
+		"NUM_HEADS": uint32(s.NumAttentionHeads), "NUM_KV_HEADS": uint32(s.NumKeyValueHeads), "HEAD_DIM": uint32(s.HeadDim),
+		"HEAD_PAD": uint32(s.headPad), "PAGE_SIZE": uint32(s.pageSize), "Q_PAD": uint32(s.qPad), "ML_BASE": uint32(maxSplits * s.qPad),
+		"MAX_PAGES": uint32(s.maxPages), "Q_TILE": uint32(s.qTile), "Q_TILES": uint32(s.qTiles), "LANES": uint32(64 / s.qTile),
+		"Q_SHARED": uint32((s.qTile + 1) * (s.headPad + 1)),
+	}
+}
+
+func (s *shape) attentionFloats() map[string]float32 {
+	return map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(s.HeadDim))), "EPS": s.RMSNormEps}
+}

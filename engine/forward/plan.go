@@ -1,0 +1,233 @@
+package forward
+
+// Shapes, strides, kernel constants and the bytes they cost: everything that follows from a config and a device's limits.
+
+import (
+	"fmt"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+)
+
+const (
+	maxSplits     = 32 // of a context in decode attention
+	stateBytes    = 256
+	bindAlignment = 256 // offsets of bindings inside one buffer, the largest alignment WebGPU allows a device to ask for
+)
+
+// shape holds the padded sizes that kernels and buffers share. Strides count float32 numbers.
+type shape struct {
+	*config.Config
+	hiddenPad int // hidden rounded up to 32
+	qkvStride int // qDim+2*kvDim rounded up to 4
+	qPad      int // qDim rounded up to 32
+	interPad  int // intermediate rounded up to 32
+	headPad   int // head_dim rounded up to 8
+	group     int // query heads of a KV head
+	qTile     int // query heads of a workgroup in decode attention
+	qTiles    int
+	pageSize  int
+	numPages  int // of the arena
+	maxPages  int // of one sequence
+	maxTokens int // of one pass
+	kv        runner.KVDType
+}
+
+func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
+
+func newShape(c *config.Config, opt Options) (shape, error) {
+	s := shape{
+		Config: c, hiddenPad: roundUp(c.HiddenSize, 32), qkvStride: roundUp(c.QDim()+2*c.KVDim(), 4),
+		qPad: roundUp(c.QDim(), 32), interPad: roundUp(c.IntermediateSize, 32), headPad: roundUp(c.HeadDim, 8),
+		group: c.NumAttentionHeads / c.NumKeyValueHeads, pageSize: opt.PageSize, numPages: opt.NumPages,
+		maxTokens: opt.MaxTokens, kv: opt.KVDType,
+	}
+	if s.headPad > 256 {
+		return s, fmt.Errorf("forward: head_dim %d is more than the GPU kernels take (256): use the CPU path", c.HeadDim)
+	}
+	s.qTile = 1
+	for s.qTile < s.group && s.qTile < 8 && 2*s.qTile*s.headPad <= 2048 {
+		s.qTile *= 2
+	}
+	s.qTiles = (s.group + s.qTile - 1) / s.qTile
+	s.maxPages = min(s.numPages, (c.MaxPositionEmbeddings+s.pageSize-1)/s.pageSize)
+	return s, nil
+}
+
+// kvPageBytes is one page's keys (or values) in one layer.
+func (s *shape) kvPageBytes() uint64 {
+	return uint64(s.NumKeyValueHeads*s.pageSize*s.headPad) * uint64(s.kv.Bytes())
+}
+
+// numSplits chooses over how many workgroups the context of a decode step at position pos is spread: about 8 pages each,
+// a power of two so that few different passes exist.
+func (s *shape) numSplits(pos int) int {
+	pages := pos/s.pageSize + 1
+	n := 1
+	for n < maxSplits && pages > 8*n {
+		n *= 2
+	}
+	return n
+}
+
+// matrixPart is the rows of a matrix that one binding can hold.
+type matrixPart struct {
+	rowStart, rows int
+	pieces         []weights.Piece
+	dataBytes      uint64
+	scaleBytes     uint64
+}
+
+// splitMatrix groups a matrix's pieces into parts of at most maxBytes.
+func splitMatrix(m *weights.Matrix, maxBytes uint64) ([]matrixPart, error) {
+	var parts []matrixPart
+	open := false
+	for _, p := range m.Pieces {
+		size := uint64(p.Data.Size)
+		if size > maxBytes {
+			return nil, fmt.Errorf("forward: a piece of %s has %d bytes, the device binds at most %d: convert again with a smaller --shard-mib", m.Name, size, maxBytes)
+		}
+		if open {
+			last := &parts[len(parts)-1]
+			if last.dataBytes+size <= maxBytes {
+				last.pieces = append(last.pieces, p)
+				last.rows += p.Rows
+				last.dataBytes += size
+				last.scaleBytes += uint64(p.Scales.Size)
+			} else {
+				open = false
+			}
+		}
+		if !open {
+			parts = append(parts, matrixPart{rowStart: p.RowStart, rows: p.Rows, pieces: []weights.Piece{p}, dataBytes: size, scaleBytes: uint64(p.Scales.Size)})
+			open = true
+		}
+		// Scales are float16: a piece with an odd number of them ends on half a u32, and nothing can be put behind it.
+		if p.Rows*(m.Stride/weights.GroupSize)%2 == 1 {
+			open = false
+		}
+	}
+	return parts, nil
+}
+
+// Memory is the device memory that a model needs, in bytes.
+type Memory struct {
+	WeightBytes     uint64 `json:"weight_bytes"`
+	KVBytes         uint64 `json:"kv_bytes"`
+	ActivationBytes uint64 `json:"activation_bytes"`
+	KVBytesPerToken uint64 `json:"kv_bytes_per_token"`
+}
+
+// Total is the sum of all parts.
+func (m Memory) Total() uint64 { return m.WeightBytes + m.KVBytes + m.ActivationBytes }
+
+// PlanMemory counts the bytes that New would allocate, and checks every buffer against the limits, without a device.
+func PlanMemory(m *weights.Model, opt Options, limits gpu.Limits) (Memory, error) {
+	opt = opt.withDefaults(m.Config, limits)
+	s, err := newShape(m.Config, opt)
+	if err != nil {
+		return Memory{}, err
+	}
+	return planMemory(m, &s, limits)
+}
+
+func planMemory(m *weights.Model, s *shape, limits gpu.Limits) (Memory, error) {
+	var mem Memory
+	for _, name := range matrixNames(m) {
+		mat, err := m.Matrix(name)
+		if err != nil {
+			return mem, err
+		}
+		if _, err := splitMatrix(mat, partLimit(limits)); err != nil {
+			return mem, err
+		}
+		for _, p := range mat.Pieces {
+			mem.WeightBytes += uint64(p.Data.Size) + uint64(p.Scales.Size)
+		}
+	}
+	arena := s.kvPageBytes() * uint64(s.numPages)
+	if arena > min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) {
+		fit := min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) / s.kvPageBytes() * uint64(s.pageSize)
+		return mem, fmt.Errorf("forward: a KV cache of %d tokens needs buffers of %d bytes, the device binds at most %d: use a context of at most %d tokens, or --kv f16",
+			s.numPages*s.pageSize, arena, min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes), fit)
+	}
+	mem.KVBytes = 2 * arena * uint64(s.NumHiddenLayers)
+	mem.KVBytesPerToken = 2 * s.kvPageBytes() / uint64(s.pageSize) * uint64(s.NumHiddenLayers)
+	for _, b := range s.activations() {
+		if b.bytes > min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) {
+			return mem, fmt.Errorf("forward: buffer %s needs %d bytes, the device binds at most %d", b.label, b.bytes, min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes))
+		}
+		mem.ActivationBytes += b.bytes
+	}
+	if limits.MemoryBytes > 0 && mem.Total() > limits.MemoryBytes {
+		return mem, fmt.Errorf("forward: the model needs %d bytes of device memory (weights %d, KV cache %d, activations %d), the device has %d: use a smaller --dtype when converting or a smaller context",
+			mem.Total(), mem.WeightBytes, mem.KVBytes, mem.ActivationBytes, limits.MemoryBytes)
+	}
+	return mem, nil
+}
+
+// partLimit is the most bytes of a matrix that one buffer holds.
+func partLimit(l gpu.Limits) uint64 { return min(l.MaxStorageBindingBytes, l.MaxBufferBytes) }
+
+func matrixNames(m *weights.Model) []string {
+	names := []string{"embed_tokens"}
+	for i := range m.Config.NumHiddenLayers {
+		for _, kind := range []string{"qkv_proj", "o_proj", "gate_up_proj", "down_proj"} {
+			names = append(names, fmt.Sprintf("layers.%d.%s", i, kind))
+		}
+	}
+	if m.HasLMHead() {
+		names = append(names, "lm_head")
+	}
+	return names
+}
+
+// activation is one working buffer.
+type activation struct {
+	label string
+	bytes uint64
+}
+
+// activations lists the working buffers in the order of the activation* constants.
+func (s *shape) activations() []activation {
+	t := uint64(s.maxTokens)
+	f32 := func(n int) uint64 { return 4 * uint64(n) }
+	return []activation{
+		{"step", s.stepBytes()},
+		{"x", t * f32(s.hiddenPad)},
+		{"qkv", t * f32(s.qkvStride)},
+		{"attn", t * f32(s.qPad)},
+		{"mlp", t * f32(s.interPad)},
+		{"inv_rms", t * 4},
+		{"normed", t * f32(s.hiddenPad)},
+		{"splits", f32(maxSplits*s.qPad) + f32(roundUp(2*maxSplits*s.NumAttentionHeads, 4))},
+		{"logits", f32(roundUp(s.VocabSize, 4))},
+		{"rope", f32(s.maxPages * s.pageSize * s.HeadDim)},
+		{"copies", 8 * uint64(s.maxPages)},
+	}
+}
+
+const (
+	bufStep = iota
+	bufX
+	bufQKV
+	bufAttn
+	bufMLP
+	bufInvRMS
+	bufNormed
+	bufSplits
+	bufLogits
+	bufRope
+	bufCopies
+)
+
+// The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.
+func (s *shape) tokensOffset() uint64 { return stateBytes }
+func (s *shape) pageTableOffset() uint64 {
+	return stateBytes + uint64(roundUp(4*s.maxTokens, bindAlignment))
+}
+func (s *shape) stepBytes() uint64 {
+	return s.pageTableOffset() + uint64(roundUp(4*s.maxPages, bindAlignment))
+}
