@@ -23,6 +23,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights/safetensors"
+	"github.com/qwen-wgpu/qwen-wgpu/tools/convert/outdir"
 )
 
 // DefaultShardBytes is the largest shard file unless Options say otherwise.
@@ -70,7 +71,10 @@ func Convert(ctx context.Context, in, out string, o Options) (Report, error) {
 	if err := o.complete(); err != nil {
 		return Report{}, err
 	}
-	if err := checkTarget(in, out, o.Force); err != nil {
+	if err := outdir.CheckApart(in, out); err != nil {
+		return Report{}, err
+	}
+	if err := outdir.Check(out, weights.ManifestName, o.Force); err != nil {
 		return Report{}, err
 	}
 	ck, err := openCheckpoint(in)
@@ -80,7 +84,7 @@ func Convert(ctx context.Context, in, out string, o Options) (Report, error) {
 	defer ck.close()
 	c := &conversion{Options: o, ctx: ctx, ck: ck}
 	var report Report
-	err = replaceDir(out, func(tmp string) error {
+	err = outdir.Replace(out, func(tmp string) error {
 		c.dir = tmp
 		report, err = c.run()
 		return err
