@@ -24,6 +24,7 @@ type Adapter struct {
 	Index    int             `json:"index"`
 	Info     gpu.AdapterInfo `json:"info"`
 	Limits   gpu.Limits      `json:"limits"`
+	Features []string        `json:"features"`  // as the library names them; see Limits for what is usable
 	VendorID uint32          `json:"vendor_id"` // PCI
 	DeviceID uint32          `json:"device_id"` // PCI
 }
@@ -47,7 +48,6 @@ type properties struct {
 type candidate struct {
 	Adapter
 	raw *wgpuAdapter
-	lim wgpuLimits
 }
 
 var (
@@ -65,16 +65,18 @@ func enumerate() []*candidate {
 			if p.backend == "gl" || p.backend == "unknown" {
 				continue
 			}
-			lim := soundLimits(raw.GetLimits().Limits)
-			c := &candidate{raw: raw, lim: lim}
+			c := &candidate{raw: raw}
 			c.Index = len(candidates)
 			c.VendorID, c.DeviceID = p.vendorID, p.deviceID
 			c.Info = gpu.AdapterInfo{
 				Name: p.name, Vendor: vendorName(p.vendor, p.vendorID), Driver: p.driver,
 				Backend: p.backend, Type: p.kind, Library: "wgpu-native " + libraryVersion(),
 			}
-			c.Limits = publicLimits(lim)
-			c.Limits.MemoryBytes = memoryBytes(c.Adapter)
+			c.Limits = publicLimits(raw.GetLimits().Limits)
+			addVulkanFacts(&c.Info, &c.Limits, p.vendorID, p.deviceID)
+			for _, f := range raw.EnumerateFeatures() {
+				c.Features = append(c.Features, f.String())
+			}
 			candidates = append(candidates, c)
 		}
 	})
@@ -97,17 +99,10 @@ func quietLoader() {
 
 const maxBufferBytes = 1 << 40
 
-// soundLimits mends what adapters report so that a device can be requested with it: the binding leaves
-// MaxPushConstantSize uninitialised, and some drivers report 2^64-1 bytes a buffer, which reads as "undefined".
-func soundLimits(l wgpuLimits) wgpuLimits {
-	l.MaxPushConstantSize = 0
-	l.MaxBufferSize = min(l.MaxBufferSize, maxBufferBytes)
-	return l
-}
-
+// publicLimits are the adapter's limits as far as the engine looks at them. Some drivers report 2^64-1 bytes a buffer.
 func publicLimits(l wgpuLimits) gpu.Limits {
 	return gpu.Limits{
-		MaxBufferBytes:             l.MaxBufferSize &^ 3,
+		MaxBufferBytes:             min(l.MaxBufferSize, maxBufferBytes) &^ 3,
 		MaxStorageBindingBytes:     l.MaxStorageBufferBindingSize &^ 3,
 		MaxUniformBindingBytes:     l.MaxUniformBufferBindingSize &^ 3,
 		MinStorageOffsetAlignment:  l.MinStorageBufferOffsetAlignment,

@@ -67,9 +67,22 @@ void qw_scope_begin(void *device) {
 
 void qw_scope_end(void *device, qw_error *err) { wgpuDevicePopErrorScope(device, on_error, err); }
 
-uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err) {
-	scopes_push(device);
-	void *encoder = wgpuDeviceCreateCommandEncoder(device, NULL);
+static void fatal(qw_error *err, const char *where) {
+	if (err->type != 0) free(err->message);
+	err->type = QW_FATAL;
+	err->message = strdup(where);
+}
+
+typedef struct {
+	void *device, *queue;
+	const qw_step *steps;
+	size_t n;
+	int dry_run;
+	qw_error *err;
+	uint64_t index;
+} submission;
+
+static void *encode(void *encoder, const qw_step *steps, size_t n) {
 	void *pass = NULL;
 	uintptr_t pipeline = 0, group = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -101,19 +114,39 @@ uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, in
 		wgpuComputePassEncoderEnd(pass);
 		wgpuComputePassEncoderRelease(pass);
 	}
-	void *commands = wgpuCommandEncoderFinish(encoder, NULL);
-	scopes_pop(device, err);
-	uint64_t index = 0;
-	if (err->type == 0 && !dry_run) {
+	return wgpuCommandEncoderFinish(encoder, NULL);
+}
+
+static void submit(void *user) {
+	submission *s = user;
+	scopes_push(s->device);
+	void *encoder = wgpuDeviceCreateCommandEncoder(s->device, NULL);
+	void *commands = encode(encoder, s->steps, s->n);
+	scopes_pop(s->device, s->err);
+	if (s->err->type == 0 && !s->dry_run) {
 		void *list[1] = {commands};
-		index = wgpuQueueSubmitForIndex(queue, 1, list);
+		s->index = wgpuQueueSubmitForIndex(s->queue, 1, list);
 	}
 	if (commands) wgpuCommandBufferRelease(commands);
 	wgpuCommandEncoderRelease(encoder);
-	return index;
 }
 
-uint64_t qw_flush(void *queue) { return wgpuQueueSubmitForIndex(queue, 0, NULL); }
+uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err) {
+	submission s = {device, queue, steps, n, dry_run, err, 0};
+	if (!qw_guarded(submit, &s)) fatal(err, "submission failed");
+	return s.index;
+}
+
+static void flush(void *user) {
+	submission *s = user;
+	s->index = wgpuQueueSubmitForIndex(s->queue, 0, NULL);
+}
+
+uint64_t qw_flush(void *queue, qw_error *err) {
+	submission s = {NULL, queue, NULL, 0, 0, err, 0};
+	if (!qw_guarded(flush, &s)) fatal(err, "submission of pending writes failed");
+	return s.index;
+}
 
 void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const void *data, size_t size, qw_error *err) {
 	scopes_push(device);
@@ -145,12 +178,42 @@ void qw_unmap(void *device, void *buffer, qw_error *err) {
 	scopes_pop(device, err);
 }
 
-int qw_poll(void *device, void *queue, int wait, uint64_t index) {
-	wrapped_index w = {queue, index};
-	return (int)(wgpuDevicePoll(device, (uint32_t)wait, wait ? &w : NULL) & 0xff);
+typedef struct {
+	void *device;
+	wrapped_index target;
+	int wait;
+} polling;
+
+static void poll(void *user) {
+	polling *p = user;
+	wgpuDevicePoll(p->device, (uint32_t)p->wait, p->wait ? &p->target : NULL);
+}
+
+void qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err) {
+	polling p = {device, {queue, index}, wait};
+	if (!qw_guarded(poll, &p)) fatal(err, "waiting for the device failed");
 }
 
 void qw_destroy_buffer(void *buffer) { wgpuBufferDestroy(buffer); }
+
+int32_t qw_watch_lost(const qw_watch *watch) { return __atomic_load_n(&watch->lost, __ATOMIC_ACQUIRE); }
+
+static void note(qw_watch *watch, const char *message) {
+	if (watch->text[0] == 0 && message) strncpy(watch->text, message, sizeof watch->text - 1);
+}
+
+void qw_on_uncaptured(int type, const char *message, void *watch) {
+	enum { ERROR_LOST = 5 };
+	note(watch, message);
+	if (type == ERROR_LOST) __atomic_store_n(&((qw_watch *)watch)->lost, 1, __ATOMIC_RELEASE);
+}
+
+// A device that its owner lets go reports a loss too; nobody looks at it any more.
+void qw_on_lost(int reason, const char *message, void *watch) {
+	(void)reason;
+	note(watch, message);
+	__atomic_store_n(&((qw_watch *)watch)->lost, 1, __ATOMIC_RELEASE);
+}
 
 #define LOG_LINES 16
 

@@ -27,10 +27,16 @@ typedef struct {
 	char *message;
 } qw_error;
 
+// qw_guarded calls fn and returns 1, or 0 when the library failed fatally inside (guard_linux.c).
+int qw_guarded(void (*fn)(void *), void *arg);
+
+// The type of an error that a guard caught; WGPUErrorType ends below it.
+enum { QW_FATAL = 1000 };
+
 // qw_submit encodes the steps into one command buffer and submits it. On an error nothing was submitted.
 uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err);
 // qw_flush submits nothing, which sends pending writes.
-uint64_t qw_flush(void *queue);
+uint64_t qw_flush(void *queue, qw_error *err);
 void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const void *data, size_t size, qw_error *err);
 
 // qw_map starts mapping a staging buffer; *status becomes 1 + WGPUBufferMapAsyncStatus when a poll finds it done.
@@ -40,12 +46,27 @@ int32_t qw_status(const int32_t *status);
 int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err);
 void qw_unmap(void *device, void *buffer, qw_error *err);
 // qw_poll waits for submission index (wait != 0), or only looks.
-int qw_poll(void *device, void *queue, int wait, uint64_t index);
+void qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err);
 void qw_destroy_buffer(void *buffer);
 
 // Scopes for memory and internal errors around calls of the Go binding, which opens only a validation scope.
 void qw_scope_begin(void *device);
 void qw_scope_end(void *device, qw_error *err);
+
+// Errors that no scope catches and the loss of a device end here instead of in the library's handlers, which abort.
+// The structure lives in C memory for as long as the process does.
+typedef struct {
+	int32_t lost;
+	char text[500];
+} qw_watch;
+
+int32_t qw_watch_lost(const qw_watch *watch);
+void qw_on_uncaptured(int type, const char *message, void *watch);
+void qw_on_lost(int reason, const char *message, void *watch);
+
+// qw_request_device opens an adapter with all of its limits. It returns NULL and a malloc'ed message on failure.
+// Each driver has its own (device_cogentcore.c, device_gowebgpu.c).
+void *qw_request_device(void *adapter, qw_watch *watch, char **message);
 
 // The library's log goes into a small ring instead of the terminal. qw_take_log empties it; the reader frees it.
 void qw_capture_log(void);

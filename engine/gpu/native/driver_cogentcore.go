@@ -101,10 +101,3 @@ func adapterBackend(t wgpu.BackendType) string {
 	}
 	return "unknown"
 }
-
-func requestDevice(a *wgpuAdapter, limits wgpuLimits) (*wgpuDevice, error) {
-	return a.RequestDevice(&wgpu.DeviceDescriptor{
-		Label:          "qwen-wgpu",
-		RequiredLimits: &wgpu.RequiredLimits{Limits: limits},
-	})
-}

@@ -23,6 +23,8 @@ package native
 #cgo nocallback qw_flush
 #cgo noescape qw_poll
 #cgo nocallback qw_poll
+#cgo noescape qw_request_device
+#cgo nocallback qw_request_device
 #cgo noescape qw_submit
 #cgo nocallback qw_submit
 #cgo noescape qw_take_log
@@ -36,6 +38,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -50,14 +53,18 @@ func Open(o Options) (gpu.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := requestDevice(c.raw, c.lim)
-	if err != nil {
-		return nil, fmt.Errorf("native: open %q: %w%s", c.Info.Name, err, logSuffix())
+	watch := (*C.qw_watch)(C.calloc(1, C.sizeof_qw_watch))
+	var message *C.char
+	dev := C.qw_request_device(handle(c.raw), watch, &message)
+	if dev == nil {
+		defer C.free(unsafe.Pointer(message))
+		return nil, fmt.Errorf("native: open %q: %s%s", c.Info.Name, tidyMessage(C.GoString(message)), logSuffix())
 	}
+	raw := wrap[wgpuDevice](dev)
 	queue := raw.GetQueue()
 	d := &device{
-		raw: raw, queue: queue, dev: handle(raw), q: handle(queue),
-		info: c.Info, limits: c.Limits, candidate: c,
+		raw: raw, queue: queue, dev: dev, q: handle(queue), watch: watch,
+		info: c.Info, limits: c.Limits,
 		layouts: map[string]*layout{}, live: map[releaser]struct{}{},
 	}
 	d.staging.init()
@@ -67,12 +74,14 @@ func Open(o Options) (gpu.Device, error) {
 // device guards all calls into the library with mu, except for waiting (see readback.go): error scopes are the
 // device's, and released flags must not change between validation and submission.
 type device struct {
-	raw       *wgpuDevice
-	queue     *wgpuQueue
-	dev, q    unsafe.Pointer // the same two as C pointers
-	info      gpu.AdapterInfo
-	limits    gpu.Limits
-	candidate *candidate
+	raw    *wgpuDevice
+	queue  *wgpuQueue
+	dev, q unsafe.Pointer // the same two as C pointers
+	watch  *C.qw_watch    // never freed: the library may report at any time
+	info   gpu.AdapterInfo
+	limits gpu.Limits
+
+	lost atomic.Pointer[string] // why, nil while all is well
 
 	mu      sync.Mutex
 	closed  bool
@@ -160,8 +169,8 @@ func (d *device) NewBuffer(label string, sizeBytes uint64, usage gpu.Usage) (gpu
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return nil, fmt.Errorf("native: buffer %q: %w", label, ErrClosed)
+	if err := d.usable(); err != nil {
+		return nil, fmt.Errorf("native: buffer %q: %w", label, err)
 	}
 	b, err := d.newBufferLocked(label, sizeBytes, usage)
 	if err != nil {
@@ -198,27 +207,31 @@ func (d *device) Write(buf gpu.Buffer, offset uint64, data []byte) error {
 		chunk := data[:min(len(data), writeChunkBytes)]
 		var caught C.qw_error
 		C.qw_write(d.dev, d.q, b.ref, C.uint64_t(offset), unsafe.Pointer(&chunk[0]), C.size_t(len(chunk)), &caught)
-		if err := takeError(&caught); err != nil {
+		if err := d.takeError(&caught); err != nil {
 			return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(chunk), offset, b.label, err)
 		}
 		d.unflushed += uint64(len(chunk))
 		offset += uint64(len(chunk))
 		data = data[len(chunk):]
 		if d.unflushed >= flushBytes {
-			d.flushLocked()
+			if err := d.flushLocked(); err != nil {
+				return fmt.Errorf("native: write to buffer %q: %w", b.label, err)
+			}
 		}
 	}
-	return nil
+	return d.usable()
 }
 
 // flushLocked sends pending writes and waits for the flush before the last one.
-func (d *device) flushLocked() {
-	index := uint64(C.qw_flush(d.q))
+func (d *device) flushLocked() error {
+	var caught C.qw_error
+	index := uint64(C.qw_flush(d.q, &caught))
 	d.unflushed = 0
-	if old := d.flushes[0]; old != 0 {
-		C.qw_poll(d.dev, d.q, 1, C.uint64_t(old))
+	if old := d.flushes[0]; old != 0 && caught._type == 0 {
+		C.qw_poll(d.dev, d.q, 1, C.uint64_t(old), &caught)
 	}
 	d.flushes[0], d.flushes[1] = d.flushes[1], index
+	return d.takeError(&caught)
 }
 
 type kernel struct {
@@ -253,8 +266,8 @@ func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, ErrClosed)
+	if err := d.usable(); err != nil {
+		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
 	}
 	l, err := d.layoutFor(desc.Bindings)
 	if err != nil {
@@ -328,8 +341,8 @@ func (d *device) Submit(pass *gpu.Pass) error {
 	if pass == nil {
 		return errors.New("native: submit: the pass is nil")
 	}
-	if d.closed {
-		return fmt.Errorf("native: pass %q: %w", pass.Label, ErrClosed)
+	if err := d.usable(); err != nil {
+		return fmt.Errorf("native: pass %q: %w", pass.Label, err)
 	}
 	d.steps = d.steps[:0]
 	for i := range pass.Steps {
@@ -350,7 +363,7 @@ func (d *device) submitLocked(steps []C.qw_step) (uint64, error) {
 	var caught C.qw_error
 	index := C.qw_submit(d.dev, d.q, unsafe.SliceData(steps), C.size_t(len(steps)), 0, &caught)
 	d.unflushed = 0
-	return uint64(index), takeError(&caught)
+	return uint64(index), d.takeError(&caught)
 }
 
 // blame finds the step that the library refuses, by encoding each alone without submitting it.
@@ -363,7 +376,7 @@ func (d *device) blame(pass *gpu.Pass, whole error) error {
 		}
 		var caught C.qw_error
 		C.qw_submit(d.dev, d.q, unsafe.SliceData(d.steps), C.size_t(len(d.steps)), 1, &caught)
-		if err := takeError(&caught); err != nil {
+		if err := d.takeError(&caught); err != nil {
 			if s.Kernel != nil {
 				return fmt.Errorf("step %d, kernel %q: %w", i, s.Kernel.Label(), err)
 			}
@@ -382,9 +395,14 @@ func (d *device) Close() error {
 	if d.closed {
 		return nil
 	}
+	lost := d.usable() != nil
 	d.closed = true
-	index := C.qw_flush(d.q)
-	C.qw_poll(d.dev, d.q, 1, index)
+	var caught C.qw_error
+	if !lost {
+		index := C.qw_flush(d.q, &caught)
+		C.qw_poll(d.dev, d.q, 1, index, &caught)
+	}
+	err := d.takeError(&caught)
 	for r := range d.live {
 		r.releaseLocked()
 	}
@@ -394,9 +412,15 @@ func (d *device) Close() error {
 		l.groups.Release()
 	}
 	d.layouts = nil
-	C.qw_poll(d.dev, d.q, 0, 0)
+	if !lost && err == nil {
+		C.qw_poll(d.dev, d.q, 0, 0, &caught)
+		err = d.takeError(&caught)
+	}
 	d.queue.Release()
 	d.raw.Release()
+	if err != nil {
+		return fmt.Errorf("native: close: %w", err)
+	}
 	return nil
 }
 

@@ -12,6 +12,8 @@ package native
 #cgo nocallback qw_scope_begin
 #cgo noescape qw_scope_end
 #cgo nocallback qw_scope_end
+#cgo noescape qw_watch_lost
+#cgo nocallback qw_watch_lost
 */
 import "C"
 
@@ -31,6 +33,16 @@ func handle[T any](object *T) unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(object), (words-1)*unsafe.Sizeof(uintptr(0))))
 }
 
+// wrap makes a binding's object of a C pointer; the binding's type must consist of that pointer alone.
+func wrap[T any](pointer unsafe.Pointer) *T {
+	object := new(T)
+	if unsafe.Sizeof(*object) != unsafe.Sizeof(pointer) {
+		panic("native: the binding's type is not one pointer")
+	}
+	*(*unsafe.Pointer)(unsafe.Pointer(object)) = pointer
+	return object
+}
+
 // libraryError is an error that a scope caught.
 type libraryError struct {
 	kind    uint32 // WGPUErrorType
@@ -42,25 +54,53 @@ const (
 	errorLost        = 5
 )
 
+// lose marks the device as lost, after which nothing but releases reaches the library.
+func (d *device) lose(why string) {
+	if d.lost.CompareAndSwap(nil, &why) {
+		return
+	}
+}
+
+// usable returns why the device cannot be used any more.
+func (d *device) usable() error {
+	if d.closed {
+		return ErrClosed
+	}
+	if C.qw_watch_lost(d.watch) != 0 {
+		d.lose(tidyMessage(C.GoString(&d.watch.text[0])))
+	}
+	if why := d.lost.Load(); why != nil {
+		return fmt.Errorf("%w: %s: %s", gpu.ErrLost, d.info.Name, *why)
+	}
+	return nil
+}
+
 func (e *libraryError) Error() string { return e.message }
 
 func (e *libraryError) Unwrap() error {
 	switch e.kind {
 	case errorOutOfMemory:
 		return gpu.ErrOutOfMemory
-	case errorLost:
+	case errorLost, C.QW_FATAL:
 		return gpu.ErrLost
 	}
 	return nil
 }
 
-func takeError(e *C.qw_error) error {
+func (d *device) takeError(e *C.qw_error) error {
 	if e._type == 0 {
 		return nil
 	}
-	message := C.GoString(e.message)
+	message := tidyMessage(C.GoString(e.message))
 	C.free(unsafe.Pointer(e.message))
-	return &libraryError{kind: uint32(e._type), message: tidyMessage(message)}
+	switch e._type {
+	case C.QW_FATAL:
+		message += " in a way that ends the device (the library has written why to standard error)"
+		d.lose(message)
+	case errorLost:
+		d.lose(message)
+	}
+	return &libraryError{kind: uint32(e._type), message: message}
 }
 
 // tidyMessage drops the parts of a wgpu message that say nothing: the binding's own function name, "Validation Error",
@@ -78,7 +118,7 @@ func tidyMessage(message string) string {
 		}
 		kept = append(kept, line)
 	}
-	return strings.Join(kept, "\n")
+	return strings.TrimSpace(strings.Join(kept, "\n"))
 }
 
 // scoped runs one Create call of the binding with scopes open for memory and internal errors.
@@ -87,13 +127,13 @@ func (d *device) scoped(create func() error) error {
 	err := create()
 	var caught C.qw_error
 	C.qw_scope_end(d.dev, &caught)
-	if deeper := takeError(&caught); deeper != nil {
+	if deeper := d.takeError(&caught); deeper != nil {
 		return deeper
 	}
 	if err != nil {
 		return errors.New(tidyMessage(err.Error()))
 	}
-	return nil
+	return d.usable() // the library swallows errors of a lost device
 }
 
 func (d *device) createBuffer(label string, size uint64, usage wgpuBufferUsage) (*wgpuBuffer, error) {

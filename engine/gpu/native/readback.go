@@ -161,7 +161,7 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readbac
 	if err == nil {
 		var caught C.qw_error
 		C.qw_map(d.dev, s.ref, C.size_t(sizeBytes), s.status, &caught)
-		err = takeError(&caught)
+		err = d.takeError(&caught)
 	}
 	if err != nil {
 		d.staging.destroy(s)
@@ -178,12 +178,12 @@ func (d *device) abandon(s *stagingBuffer) {
 	d.waitFor(s)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.usable() != nil {
 		return
 	}
 	var caught C.qw_error
 	C.qw_unmap(d.dev, s.ref, &caught)
-	if takeError(&caught) != nil {
+	if d.takeError(&caught) != nil {
 		d.staging.destroy(s)
 		return
 	}
@@ -199,10 +199,12 @@ func (d *device) waitFor(s *stagingBuffer) {
 		d.waiting.Lock()
 		d.mu.Lock()
 		oldest := d.staging.settle()
-		arrived := d.closed || s.mapped() != 0
+		arrived := d.usable() != nil || s.mapped() != 0
 		d.mu.Unlock()
 		if !arrived && oldest != nil {
-			C.qw_poll(d.dev, d.q, 1, C.uint64_t(oldest.index))
+			var caught C.qw_error
+			C.qw_poll(d.dev, d.q, 1, C.uint64_t(oldest.index), &caught)
+			d.takeError(&caught)
 		}
 		d.waiting.Unlock()
 		if arrived {
@@ -230,8 +232,8 @@ func (r *readback) Wait(dst []byte) error {
 	d.waitFor(s)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return fmt.Errorf("native: download from buffer %q: %w", r.label, ErrClosed)
+	if err := d.usable(); err != nil {
+		return fmt.Errorf("native: download from buffer %q: %w", r.label, err)
 	}
 	if status := s.mapped() - 1; status != 0 {
 		d.staging.destroy(s)
@@ -239,7 +241,7 @@ func (r *readback) Wait(dst []byte) error {
 	}
 	var caught C.qw_error
 	found := C.qw_read(d.dev, s.ref, unsafe.Pointer(&dst[0]), C.size_t(r.size), &caught)
-	err := takeError(&caught)
+	err := d.takeError(&caught)
 	if err == nil && found == 0 {
 		err = errors.New("the mapped memory could not be read")
 	}

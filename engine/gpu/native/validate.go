@@ -58,8 +58,8 @@ func (d *device) checkNewBuffer(label string, size uint64, usage gpu.Usage) erro
 
 // checkBuffer returns the device's own buffer behind an interface value.
 func (d *device) checkBuffer(what string, buf gpu.Buffer) (*buffer, error) {
-	if d.closed {
-		return nil, fmt.Errorf("%s buffer: %w", what, ErrClosed)
+	if err := d.usable(); err != nil {
+		return nil, fmt.Errorf("%s buffer: %w", what, err)
 	}
 	b, ok := buf.(*buffer)
 	if !ok || b == nil {
@@ -130,8 +130,8 @@ func (d *device) checkKernelDesc(desc gpu.KernelDesc) error {
 }
 
 func (d *device) checkKernel(k gpu.Kernel) (*kernel, error) {
-	if d.closed {
-		return nil, fmt.Errorf("kernel: %w", ErrClosed)
+	if err := d.usable(); err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
 	}
 	kern, ok := k.(*kernel)
 	if !ok || kern == nil {
