@@ -1,0 +1,222 @@
+// Package kerneltest holds parity cases of the kernels in shaders: inputs, dispatches and what a plain float64 reference
+// says must come out. The same cases run on the native device (shaders/parity_test.go) and in a browser.
+//
+// It owns the cases, their random inputs and references, and Run. It opens no device, and the references share no code
+// with the engine.
+package kerneltest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights/half"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+// Case is one parity check. Its inputs are made only when it runs.
+type Case struct {
+	Name  string // "kernel/variant", unique
+	Build func() *Setup
+}
+
+// Setup is everything a case needs on a device.
+type Setup struct {
+	Buffers map[string][]byte // initial contents; a multiple of 4 bytes each
+	Steps   []Step            // run in order
+	Checks  []Check           // after the last step
+}
+
+// Step is one dispatch.
+type Step struct {
+	Kernel   string
+	Options  shaders.Options
+	Bindings []Binding // in the order of @binding
+	Grid     [3]uint32 // workgroups
+}
+
+// Binding is a range of one of the setup's buffers. Size 0 means: to its end.
+type Binding struct {
+	Buffer       string
+	Offset, Size uint64 // bytes
+}
+
+// Bind binds whole buffers.
+func Bind(names ...string) []Binding {
+	out := make([]Binding, len(names))
+	for i, n := range names {
+		out[i].Buffer = n
+	}
+	return out
+}
+
+// Format is how a checked buffer stores its numbers.
+type Format string
+
+const (
+	F32 Format = "f32"
+	F16 Format = "f16"
+	U32 Format = "u32"
+)
+
+// Check compares a whole buffer with the reference.
+type Check struct {
+	Buffer    string
+	Format    Format
+	Want      []float64 // one a number of the buffer; NaN where the kernel must leave the initial bits as they are
+	Tolerance float64   // of |got - want|, relative to the largest |want| of the buffer
+}
+
+// Result is what a check measured.
+type Result struct {
+	Buffer    string
+	MaxRelErr float64 // largest |got - want| / largest |want|
+	Tolerance float64
+}
+
+// Cases lists the parity cases of all kernels.
+func Cases() []Case {
+	var all []Case
+	for _, more := range registered {
+		all = append(all, more()...)
+	}
+	return all
+}
+
+// registered holds the functions that make the cases; each file with cases adds its own in init.
+var registered []func() []Case
+
+// Run runs a case and returns the largest relative error of its checks. The error says which number differs, by how much.
+func Run(dev gpu.Device, c Case) (maxRelErr float64, err error) {
+	results, err := Measure(dev, c)
+	for _, r := range results {
+		maxRelErr = max(maxRelErr, r.MaxRelErr)
+	}
+	return maxRelErr, err
+}
+
+// Measure runs a case and returns what each check measured; also those that failed, with the first failure as the error.
+func Measure(dev gpu.Device, c Case) ([]Result, error) {
+	s := c.Build()
+	buffers := map[string]gpu.Buffer{}
+	defer func() {
+		for _, b := range buffers {
+			b.Release()
+		}
+	}()
+	for name, data := range s.Buffers {
+		b, err := dev.NewBuffer(name, uint64(len(data)), gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
+		if err != nil {
+			return nil, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
+		}
+		buffers[name] = b
+		if err := dev.Write(b, 0, data); err != nil {
+			return nil, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
+		}
+	}
+	for i, step := range s.Steps {
+		if err := runStep(dev, step, buffers); err != nil {
+			return nil, fmt.Errorf("kerneltest: %s: step %d: %w", c.Name, i, err)
+		}
+	}
+	var results []Result
+	var firstErr error
+	for _, check := range s.Checks {
+		b, ok := buffers[check.Buffer]
+		if !ok {
+			return results, fmt.Errorf("kerneltest: %s: a check names the buffer %q, which does not exist", c.Name, check.Buffer)
+		}
+		got := make([]byte, b.Size())
+		if err := gpu.Read(dev, b, 0, got); err != nil {
+			return results, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
+		}
+		r, err := check.compare(got, s.Buffers[check.Buffer])
+		if err != nil && firstErr == nil {
+			firstErr = fmt.Errorf("kerneltest: %s: %s%w", c.Name, check.Buffer, err)
+		}
+		results = append(results, r)
+	}
+	return results, firstErr
+}
+
+func runStep(dev gpu.Device, step Step, buffers map[string]gpu.Buffer) error {
+	desc, err := shaders.Specialize(step.Kernel, step.Options)
+	if err != nil {
+		return err
+	}
+	kernel, err := dev.NewKernel(desc)
+	if err != nil {
+		return err
+	}
+	defer kernel.Release()
+	bindings := make([]gpu.Binding, len(step.Bindings))
+	for i, b := range step.Bindings {
+		buffer, ok := buffers[b.Buffer]
+		if !ok {
+			return fmt.Errorf("binding %d names the buffer %q, which does not exist", i, b.Buffer)
+		}
+		bindings[i] = gpu.Binding{Buffer: buffer, Offset: b.Offset, Size: b.Size}
+	}
+	group, err := dev.Bind(kernel, bindings...)
+	if err != nil {
+		return err
+	}
+	defer group.Release()
+	pass := &gpu.Pass{Label: step.Kernel}
+	pass.Dispatch(kernel, group, step.Grid[0], step.Grid[1], step.Grid[2])
+	return dev.Submit(pass)
+}
+
+// compare checks every number of got; an error starts with the number's index.
+func (c Check) compare(got, initial []byte) (Result, error) {
+	width := 4
+	if c.Format == F16 {
+		width = 2
+	}
+	r := Result{Buffer: c.Buffer, Tolerance: c.Tolerance}
+	if len(got) != width*len(c.Want) {
+		return r, fmt.Errorf(" has %d bytes, the reference has %d numbers of %d bytes", len(got), len(c.Want), width)
+	}
+	largest := 0.0
+	for _, w := range c.Want {
+		if !math.IsNaN(w) {
+			largest = max(largest, math.Abs(w))
+		}
+	}
+	var firstErr error
+	for i, w := range c.Want {
+		raw := got[i*width : (i+1)*width]
+		if math.IsNaN(w) {
+			if !bytes.Equal(raw, initial[i*width:(i+1)*width]) && firstErr == nil {
+				firstErr = fmt.Errorf("[%d] must stay untouched: its bytes were %x and are %x", i, initial[i*width:(i+1)*width], raw)
+			}
+			continue
+		}
+		v := c.Format.decode(raw)
+		diff := math.Abs(v - w)
+		if diff == 0 {
+			continue
+		}
+		relErr := diff / largest
+		if !(relErr <= c.Tolerance) && firstErr == nil {
+			firstErr = fmt.Errorf("[%d] is %.9g, want %.9g: off by %.3g of the largest magnitude %.4g, tolerance %.3g", i, v, w, relErr, largest, c.Tolerance)
+		}
+		if math.IsNaN(relErr) {
+			relErr = math.Inf(1)
+		}
+		r.MaxRelErr = max(r.MaxRelErr, relErr)
+	}
+	return r, firstErr
+}
+
+func (f Format) decode(raw []byte) float64 {
+	switch f {
+	case F16:
+		return float64(half.F16ToF32(binary.LittleEndian.Uint16(raw)))
+	case U32:
+		return float64(binary.LittleEndian.Uint32(raw))
+	}
+	return float64(math.Float32frombits(binary.LittleEndian.Uint32(raw)))
+}
