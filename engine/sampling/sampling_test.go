@@ -311,20 +311,23 @@ func TestReferenceByHand(t *testing.T) {
 // Rows of many sizes and shapes reach every level of the search in full.go.
 func TestEveryDrawAgainstReference(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	shapes := map[string]func(i int) float32{
-		"bell":        func(int) float32 { return float32(rng.NormFloat64() * 3) },
-		"flat":        func(int) float32 { return 10 + float32(rng.NormFloat64()*1e-4) },
-		"equal":       func(int) float32 { return -2.5 },
-		"few values":  func(int) float32 { return float32(rng.IntN(4)) },
-		"both zeros":  func(i int) float32 { return float32(math.Copysign(0, float64(i%2)-0.5)) },
-		"huge spread": func(int) float32 { return float32(rng.NormFloat64() * 1e30) },
-		"one far up":  func(i int) float32 { return float32(rng.NormFloat64()) + 1e4*float32(1/(1+i)) },
+	shapes := []struct {
+		name  string
+		logit func(i int) float32
+	}{
+		{"bell", func(int) float32 { return float32(rng.NormFloat64() * 3) }},
+		{"flat", func(int) float32 { return 10 + float32(rng.NormFloat64()*1e-4) }},
+		{"equal", func(int) float32 { return -2.5 }},
+		{"few values", func(int) float32 { return float32(rng.IntN(4)) }},
+		{"both zeros", func(i int) float32 { return float32(math.Copysign(0, float64(i%2)-0.5)) }},
+		{"huge spread", func(int) float32 { return float32(rng.NormFloat64() * 1e30) }},
+		{"one far up", func(i int) float32 { return float32(rng.NormFloat64()) + 1e4*float32(1/(1+i)) }},
 	}
-	for name, shape := range shapes {
+	for _, shape := range shapes {
 		for _, vocab := range []int{1, 2, 7, 1000, 5000} {
 			logits := make([]float32, vocab)
 			for i := range logits {
-				logits[i] = shape(i)
+				logits[i] = shape.logit(i)
 			}
 			for trial := range 12 {
 				p := Default()
@@ -340,7 +343,7 @@ func TestEveryDrawAgainstReference(t *testing.T) {
 						t.Fatal(err)
 					}
 					if err := checkShare(ids, probs, r.Token, float64(Uniform(p.Seed, 0))); err != nil {
-						t.Errorf("%s of %d, %+v: %v", name, vocab, p, err)
+						t.Errorf("%s of %d, %+v: %v", shape.name, vocab, p, err)
 					}
 				}
 			}
@@ -363,6 +366,32 @@ func checkShare(ids []int32, probs []float64, token int32, u float64) error {
 		return fmt.Errorf("token %d drawn with %v, its share is [%v, %v)", token, u, before, before+probs[at])
 	}
 	return nil
+}
+
+// With a random number close to 1 the last token that the filters keep is drawn, which shows exactly where they cut.
+func TestWhereFiltersCut(t *testing.T) {
+	best := uint64(0)
+	for seed := range uint64(300_000) {
+		if Uniform(seed, 0) > Uniform(best, 0) {
+			best = seed
+		}
+	}
+	logits := make([]float32, 500)
+	for i := range logits {
+		logits[i] = float32(len(logits)-i) * 0.02
+	}
+	for i := 1; i < 100; i++ {
+		for _, topK := range []int{0, 300} {
+			for _, p := range []Params{{TopP: float32(i) / 100}, {TopP: 1, MinP: float32(i) / 100}, {TopP: float32(i) / 100, MinP: 0.3}} {
+				p.Temperature, p.RepetitionPenalty, p.TopK, p.Seed = 1, 1, topK, best
+				ids, _ := reference(p, logits, nil, 0)
+				want := ids[len(ids)-1]
+				if r, err := newSampler(t, p, len(logits), nil, nil).Sample(logits); err != nil || r.Token != want {
+					t.Errorf("%+v: token %d is the last, want %d (%v)", p, r.Token, want, err)
+				}
+			}
+		}
+	}
 }
 
 // A random number on the border of two shares belongs to the second, so that every share is half open like [0, 1).
