@@ -113,6 +113,7 @@ func (w *worker) pack(m *matrixPlan, piece weights.Piece, r run, out buffers) er
 			w.row = make([]float32, m.Stride)
 		}
 		widen(w.row[:m.Cols], p.DType, src)
+		clear(w.row[m.Cols:]) // another matrix of this stride may have more columns
 		if col, ok := packRow(m.DType, w.row, data, scales, &m.stats[packed]); !ok {
 			return fmt.Errorf("convert: tensor %s of %s: row %d, from column %d on: weights as large as %v do not fit %s", p.Name, p.path, r.first+i, col, w.row[col], m.DType)
 		}

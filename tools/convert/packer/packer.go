@@ -41,6 +41,9 @@ type Options struct {
 	Workers    int           // goroutines that pack; 0 means one a core
 	// Progress is called with the checkpoint bytes processed, from several goroutines; nil for none.
 	Progress func(doneBytes, totalBytes int64)
+
+	create func(path string) (io.WriteCloser, error) // tests put a failing disk here
+	free   func(dir string) (bytes int64, known bool)
 }
 
 // LMHead resolves the contradiction of a tied config and an lm_head that differs from the embedding.
@@ -116,6 +119,14 @@ func (o *Options) complete() error {
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
+	if o.create == nil {
+		o.create = func(path string) (io.WriteCloser, error) {
+			return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		}
+	}
+	if o.free == nil {
+		o.free = freeBytes
+	}
 	return nil
 }
 
@@ -175,7 +186,7 @@ func (c *conversion) checkSpace() error {
 	for _, s := range c.plan.shards {
 		need += s.headerBytes + s.dataBytes
 	}
-	if free, known := freeBytes(c.dir); known && free < need {
+	if free, known := c.free(c.dir); known && free < need {
 		return fmt.Errorf("convert: the packed model needs %d bytes, but only %d are free on the disk of the output directory", need, free)
 	}
 	return nil
@@ -247,7 +258,7 @@ func (c *conversion) writeShards() error {
 
 // shardFile is an output file with its running hash.
 type shardFile struct {
-	file *os.File
+	file io.Writer
 	hash hash.Hash
 	size int64
 }
@@ -260,7 +271,7 @@ func (s *shardFile) Write(p []byte) (int, error) {
 }
 
 func (c *conversion) writeShard(s *shardPlan, workers []*worker, free chan buffers) (info weights.FileInfo, err error) {
-	file, err := os.OpenFile(filepath.Join(c.dir, s.name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	file, err := c.create(filepath.Join(c.dir, s.name))
 	if err != nil {
 		return info, fmt.Errorf("convert: %w", err)
 	}
