@@ -109,6 +109,16 @@ func (e *Engine) Close() error {
 	return e.runner.Close()
 }
 
+// Tune measures how the device's kernels are best spread over threads and keeps the fastest; on the CPU it does nothing.
+func (e *Engine) Tune(rounds int) ([]forward.TuneRow, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f, ok := e.runner.(*forward.Runner); ok {
+		return f.Tune(rounds)
+	}
+	return nil, nil
+}
+
 // passTokens is the largest chunk of a prefill.
 func (e *Engine) passTokens() int {
 	n := e.runner.MaxTokensPerPass()

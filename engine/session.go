@@ -168,8 +168,14 @@ type Result struct {
 
 // Generate answers the prompt ids: it syncs, then samples token by token and hands each to emit, which may return ErrStop.
 // The result says what was done also when err is not nil.
-func (s *Session) Generate(ctx context.Context, ids []int32, opt GenerateOptions, emit func(sampling.Result) error) (Result, error) {
-	var res Result
+func (s *Session) Generate(ctx context.Context, ids []int32, opt GenerateOptions, emit func(sampling.Result) error) (res Result, err error) {
+	if opt.Sampling.AllowedVocab == 0 {
+		n, err := s.e.definedVocab()
+		if err != nil {
+			return res, err
+		}
+		opt.Sampling.AllowedVocab = n
+	}
 	sampler, err := sampling.New(opt.Sampling, s.e.Config().VocabSize)
 	if err != nil {
 		return res, err
@@ -182,8 +188,8 @@ func (s *Session) Generate(ctx context.Context, ids []int32, opt GenerateOptions
 		}
 		return res, err
 	}
-	for _, id := range ids {
-		sampler.Accept(id)
+	if err := sampler.AcceptPrompt(ids); err != nil {
+		return res, err
 	}
 	begin := time.Now()
 	defer func() { res.Duration = time.Since(begin) }()
@@ -192,7 +198,9 @@ func (s *Session) Generate(ctx context.Context, ids []int32, opt GenerateOptions
 		if err != nil {
 			return res, fmt.Errorf("engine: sampling token %d of the answer: %w", len(res.Tokens), err)
 		}
-		sampler.Accept(picked.Token)
+		if err := sampler.Accept(picked.Token); err != nil {
+			return res, err
+		}
 		res.Tokens = append(res.Tokens, picked.Token)
 		switch err := emit(picked); {
 		case errors.Is(err, ErrStop):

@@ -37,6 +37,19 @@ func (e *Engine) Tokenizer() (tokenizer.Interface, error) {
 	return t, nil
 }
 
+// definedVocab is the number of ids that the tokenizer defines; rows of lm_head from it up are padding. Without a tokenizer
+// every row counts.
+func (e *Engine) definedVocab() (int, error) {
+	tok, err := e.Tokenizer()
+	if errors.Is(err, ErrNoTokenizer) {
+		return e.Config().VocabSize, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return min(tok.VocabSize(), e.Config().VocabSize), nil
+}
+
 // StopIDs are the tokens that end an answer: those of generation_config.json and of config.json.
 func (e *Engine) StopIDs() []int32 {
 	var ids []int32
@@ -54,7 +67,7 @@ func (e *Engine) StopIDs() []int32 {
 // (temperature 1) where the file says nothing.
 func DefaultSampling(m *weights.Model) sampling.Params {
 	g := m.Generation
-	p := sampling.Params{Temperature: 1, TopP: 1, RepetitionPenalty: 1}
+	p := sampling.Default()
 	set := func(to *float32, from *float32) {
 		if from != nil {
 			*to = *from

@@ -59,10 +59,13 @@ type Runner struct {
 	buffers []gpu.Buffer // everything to release
 	act     []gpu.Buffer // activations, by buf* constant
 	layers  []layer
+	head    *matrix    // lm_head, or the embedding it is tied to
+	norm    gpu.Buffer // [hiddenPad] f32
 
 	embedSteps, normSteps, lmHeadSteps []dispatch
 
 	kernels    map[string]gpu.Kernel
+	tuned      map[string]matvecShape // by kernel name
 	groups     []gpu.BindGroup
 	decode     map[int]*gpu.Pass // by number of splits
 	copySteps  []dispatch        // copy-on-write, one a layer
@@ -85,9 +88,10 @@ type matrix struct {
 	parts []part
 }
 
-// layer is one decoder layer's recorded dispatches.
+// layer is one decoder layer's memory and its recorded dispatches.
 type layer struct {
-	decode struct {
+	weights layerWeights
+	decode  struct {
 		rmsnormQKV, attention, attnOut, rmsnormGateUp, down []dispatch
 	}
 	prefill struct {
@@ -106,7 +110,7 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}}
+	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, tuned: map[string]matvecShape{}}
 	if err := r.load(m, opt.Progress); err != nil {
 		r.Close()
 		return nil, err

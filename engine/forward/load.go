@@ -277,13 +277,19 @@ func (l *loader) ends() error {
 	if err != nil {
 		return err
 	}
-	r.lmHeadSteps, err = r.matvec("rmsnorm_lm_head", head, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(bufX), gpu.Whole(norm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufLogits)}
-	})
-	if err != nil {
+	r.head, r.norm = head, norm
+	if err := r.recordHead(); err != nil {
 		return err
 	}
-	r.normSteps, err = r.finalNormSteps(norm)
+	r.normSteps, err = r.finalNormSteps()
+	return err
+}
+
+// recordHead records the final norm and lm_head for one row of x.
+func (r *Runner) recordHead() (err error) {
+	r.lmHeadSteps, err = r.matvec("rmsnorm_lm_head", r.head, r.normed(), func(p part) []gpu.Binding {
+		return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(bufX), gpu.Whole(r.norm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufLogits)}
+	})
 	return err
 }
 
@@ -295,16 +301,32 @@ func (r *Runner) normed() shaders.Options {
 	}
 }
 
-// matvec records a decode matrix-vector product: 128 threads a workgroup, as many of them a row as have a 16-byte load to do.
-func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
-	const workgroup = 128
-	perLoad := map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weights.Q4: 32}[m.dtype]
+// matvecShape is how a decode matrix-vector kernel is spread over threads.
+type matvecShape struct {
+	workgroup     int // threads a workgroup
+	threadsPerRow int // threads that share four rows; at least 4, divides workgroup
+}
+
+// defaultMatvecShape gives a row's quad as many threads as it has 16-byte loads, up to 32.
+func defaultMatvecShape(m *matrix) matvecShape {
 	threads := 4
-	for threads < 32 && threads < m.kPad/perLoad {
+	for threads < 32 && threads < m.kPad/weightsPerLoad[m.dtype] {
 		threads *= 2
 	}
-	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"] = workgroup, uint32(threads)
-	rowsPerGroup := 4 * workgroup / threads
+	return matvecShape{workgroup: 128, threadsPerRow: threads}
+}
+
+// weightsPerLoad is the number of weights in 16 bytes.
+var weightsPerLoad = map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weights.Q4: 32}
+
+// matvec records a decode matrix-vector product, in the shape that tuning chose for the kernel, if it did.
+func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
+	v, ok := r.tuned[name]
+	if !ok {
+		v = defaultMatvecShape(m)
+	}
+	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"] = uint32(v.workgroup), uint32(v.threadsPerRow)
+	rowsPerGroup := 4 * v.workgroup / v.threadsPerRow
 	return r.perPart(name, m, opt, func(p part, _ passSize) [3]uint32 {
 		return foldGrid((p.rows+rowsPerGroup-1)/rowsPerGroup, r.dev.Limits().MaxWorkgroupsPerDimension)
 	}, bindings)
@@ -355,14 +377,14 @@ func (l *loader) layer(i int) error {
 	if w.v, err = l.buffer(name("v_cache"), arena, gpu.UsageStorage|gpu.UsageCopySrc); err != nil {
 		return err
 	}
-	var out layer
-	if err := r.recordDecode(&out, &w); err != nil {
+	out := layer{weights: w}
+	if err := r.recordDecode(&out); err != nil {
 		return err
 	}
-	if err := r.recordPrefill(&out, &w); err != nil {
+	if err := r.recordPrefill(&out); err != nil {
 		return err
 	}
-	if err := r.recordCopy(&w); err != nil {
+	if err := r.recordCopy(&out); err != nil {
 		return err
 	}
 	r.layers = append(r.layers, out)
@@ -378,39 +400,74 @@ type layerWeights struct {
 }
 
 // recordDecode records the five dispatches of a decode layer.
-func (r *Runner) recordDecode(out *layer, w *layerWeights) (err error) {
-	d, s := &out.decode, &r.shape
-	if d.rmsnormQKV, err = r.matvec("rmsnorm_qkv", w.qkv, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufQKV)}
-	}); err != nil {
-		return err
+func (r *Runner) recordDecode(out *layer) error {
+	for name := range decodeMatvecs {
+		if err := r.recordMatvec(out, name); err != nil {
+			return err
+		}
 	}
+	s, w := &r.shape, &out.weights
 	att, err := r.dispatch("attention", shaders.Options{KV: string(s.kv), Consts: s.attentionConsts(), Floats: s.attentionFloats()},
 		func(n passSize) [3]uint32 {
 			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits), 1}
 		},
 		r.state(), r.pages(), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits))
-	if err != nil {
-		return err
-	}
-	d.attention = []dispatch{att}
-	outputs := uint64(4 * maxSplits * s.qPad)
-	if d.attnOut, err = r.matvec("attn_out", w.o, shaders.Options{Consts: map[string]uint32{
-		"NUM_HEADS": uint32(s.NumAttentionHeads), "HEAD_DIM": uint32(s.HeadDim), "MAX_SPLITS": maxSplits, "COEFS": uint32(maxSplits * s.NumAttentionHeads),
-	}}, func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.state(), {Buffer: r.act[bufSplits], Size: outputs}, {Buffer: r.act[bufSplits], Offset: outputs},
-			gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
-	}); err != nil {
-		return err
-	}
-	if d.rmsnormGateUp, err = r.matvec("rmsnorm_gate_up", w.gateUp, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufMLP)}
-	}); err != nil {
-		return err
-	}
-	d.down, err = r.matvec("down", w.down, shaders.Options{Consts: map[string]uint32{}}, func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.whole(bufMLP), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
-	})
+	out.decode.attention = []dispatch{att}
+	return err
+}
+
+// decodeMatvecs are the matrix-vector kernels of a decode layer: which matrix, with what in front, and where it is kept.
+var decodeMatvecs = map[string]struct {
+	matrix   func(*layerWeights) *matrix
+	options  func(*Runner) shaders.Options
+	bindings func(*Runner, *layerWeights, part) []gpu.Binding
+	recorded func(*layer) *[]dispatch
+}{
+	"rmsnorm_qkv": {
+		func(w *layerWeights) *matrix { return w.qkv },
+		(*Runner).normed,
+		func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufQKV)}
+		},
+		func(l *layer) *[]dispatch { return &l.decode.rmsnormQKV },
+	},
+	"attn_out": {
+		func(w *layerWeights) *matrix { return w.o },
+		func(r *Runner) shaders.Options {
+			s := &r.shape
+			return shaders.Options{Consts: map[string]uint32{
+				"NUM_HEADS": uint32(s.NumAttentionHeads), "HEAD_DIM": uint32(s.HeadDim), "MAX_SPLITS": maxSplits, "COEFS": uint32(maxSplits * s.NumAttentionHeads),
+			}}
+		},
+		func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
+			outputs := uint64(4 * maxSplits * r.shape.qPad)
+			return []gpu.Binding{gpu.Whole(p.params), r.state(), {Buffer: r.act[bufSplits], Size: outputs}, {Buffer: r.act[bufSplits], Offset: outputs},
+				gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+		},
+		func(l *layer) *[]dispatch { return &l.decode.attnOut },
+	},
+	"rmsnorm_gate_up": {
+		func(w *layerWeights) *matrix { return w.gateUp },
+		(*Runner).normed,
+		func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufMLP)}
+		},
+		func(l *layer) *[]dispatch { return &l.decode.rmsnormGateUp },
+	},
+	"down": {
+		func(w *layerWeights) *matrix { return w.down },
+		func(*Runner) shaders.Options { return shaders.Options{Consts: map[string]uint32{}} },
+		func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufMLP), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+		},
+		func(l *layer) *[]dispatch { return &l.decode.down },
+	},
+}
+
+// recordMatvec records one of decodeMatvecs for a layer.
+func (r *Runner) recordMatvec(l *layer, name string) (err error) {
+	d := decodeMatvecs[name]
+	*d.recorded(l), err = r.matvec(name, d.matrix(&l.weights), d.options(r), func(p part) []gpu.Binding { return d.bindings(r, &l.weights, p) })
 	return err
 }
 

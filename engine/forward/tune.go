@@ -1,0 +1,234 @@
+package forward
+
+// Autotuning: how each decode matrix-vector kernel is best spread over threads is measured on the device, on the model's
+// own matrices, so that a candidate reads its weights from memory as it will while decoding.
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"sort"
+	"time"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+)
+
+// TuneRow is one candidate's measurement.
+type TuneRow struct {
+	Kernel         string  `json:"kernel"`
+	Workgroup      int     `json:"workgroup"`
+	ThreadsPerRow  int     `json:"threads_per_row"`
+	Seconds        float64 `json:"seconds"` // of one layer's dispatch (of lm_head: of the whole), launch included
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	Chosen         bool    `json:"chosen"`
+}
+
+// tuneCandidates are the shapes that Tune tries.
+var tuneCandidates = []matvecShape{
+	{64, 8}, {64, 16}, {64, 32}, {64, 64}, {128, 8}, {128, 16}, {128, 32}, {128, 64}, {128, 128}, {256, 16}, {256, 32}, {256, 64}, {256, 128}, {256, 256},
+}
+
+// Tune measures every candidate for every decode matrix-vector kernel, keeps the fastest and returns all measurements. A
+// candidate whose result differs from the default's by more than rounding is an error that names the kernel.
+func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
+	names := []string{"rmsnorm_lm_head"}
+	for name := range decodeMatvecs {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var rows []TuneRow
+	for _, name := range names {
+		tuned, err := r.tuneKernel(name, rounds)
+		if err != nil {
+			return rows, fmt.Errorf("forward: tuning %s: %w", name, err)
+		}
+		rows = append(rows, tuned...)
+	}
+	clear(r.decode)
+	return rows, nil
+}
+
+// tuneKernel tunes one kernel: it times a pass over the kernel's dispatches of all layers.
+func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
+	out, numOut := r.tunedOutput(name)
+	var want []float32
+	var rows []TuneRow
+	best := -1
+	for _, shape := range append([]matvecShape{defaultMatvecShape(r.tunedMatrix(name))}, tuneCandidates...) {
+		if uint32(shape.workgroup) > r.dev.Limits().MaxInvocationsPerWorkgroup {
+			continue
+		}
+		steps, bytes, err := r.recordTuned(name, shape)
+		if err != nil {
+			return rows, err
+		}
+		got, err := r.outputOf(steps[:1], out, numOut)
+		if err != nil {
+			return rows, err
+		}
+		if want == nil {
+			want = got
+		} else if err := closeTo(want, got); err != nil {
+			return rows, fmt.Errorf("%d threads a workgroup, %d a row: %w", shape.workgroup, shape.threadsPerRow, err)
+		}
+		seconds, err := r.timeSteps(steps, rounds)
+		if err != nil {
+			return rows, err
+		}
+		count := float64(len(r.layers))
+		if name == "rmsnorm_lm_head" {
+			count = 1
+		}
+		rows = append(rows, TuneRow{Kernel: name, Workgroup: shape.workgroup, ThreadsPerRow: shape.threadsPerRow,
+			Seconds: seconds / count, BytesPerSecond: float64(bytes) / seconds})
+		if best < 0 || seconds/count < rows[best].Seconds {
+			best = len(rows) - 1
+		}
+	}
+	rows[best].Chosen = true
+	_, _, err := r.recordTuned(name, matvecShape{rows[best].Workgroup, rows[best].ThreadsPerRow})
+	return rows, err
+}
+
+func (r *Runner) tunedMatrix(name string) *matrix {
+	if name == "rmsnorm_lm_head" {
+		return r.head
+	}
+	return decodeMatvecs[name].matrix(&r.layers[0].weights)
+}
+
+// tunedOutput is the buffer that the kernel writes and how many float32 numbers of it.
+func (r *Runner) tunedOutput(name string) (gpu.Buffer, int) {
+	s := &r.shape
+	switch name {
+	case "rmsnorm_lm_head":
+		return r.act[bufLogits], s.VocabSize
+	case "rmsnorm_qkv":
+		return r.act[bufQKV], s.QDim() + 2*s.KVDim()
+	case "rmsnorm_gate_up":
+		return r.act[bufMLP], s.IntermediateSize
+	}
+	return r.act[bufX], s.HiddenSize
+}
+
+// recordTuned records the kernel in a shape for all layers and returns its dispatches and the weight bytes they read.
+func (r *Runner) recordTuned(name string, shape matvecShape) (steps []dispatch, bytes uint64, err error) {
+	r.tuned[name] = shape
+	count := func(m *matrix) {
+		for _, p := range m.parts {
+			bytes += p.data.Size()
+			if m.dtype != "bf16" {
+				bytes += p.scales.Size()
+			}
+		}
+	}
+	if name == "rmsnorm_lm_head" {
+		count(r.head)
+		err := r.recordHead()
+		return r.lmHeadSteps, bytes, err
+	}
+	d := decodeMatvecs[name]
+	for i := range r.layers {
+		l := &r.layers[i]
+		if err := r.recordMatvec(l, name); err != nil {
+			return nil, 0, err
+		}
+		steps = append(steps, *d.recorded(l)...)
+		count(d.matrix(&l.weights))
+	}
+	return steps, bytes, nil
+}
+
+// outputOf runs steps on a fixed input and reads what they wrote.
+func (r *Runner) outputOf(steps []dispatch, out gpu.Buffer, n int) ([]float32, error) {
+	if err := r.tuneInput(); err != nil {
+		return nil, err
+	}
+	if err := r.dev.Submit(joinSegments([]segment{{dispatches: steps}}, passSize{tokens: 1, splits: 1}, "tune")); err != nil {
+		return nil, err
+	}
+	return r.readTap(tapPoint{buffer: out, cols: n, stride: n}, 1)
+}
+
+// tuneInput fills the buffers that the kernels read with numbers of a decode step's size.
+func (r *Runner) tuneInput() error {
+	s := &r.shape
+	fill := func(buf, n int) error {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(math.Sin(float64(i) * 0.7))
+		}
+		return r.dev.Write(r.act[buf], 0, floatBytes(v))
+	}
+	if err := fill(bufX, s.HiddenSize); err != nil {
+		return err
+	}
+	if err := fill(bufMLP, s.IntermediateSize); err != nil {
+		return err
+	}
+	if err := fill(bufSplits, s.QDim()); err != nil {
+		return err
+	}
+	ml := make([]float32, 2*s.NumAttentionHeads) // one split: m = 0, l = 1
+	for i := range s.NumAttentionHeads {
+		ml[2*i+1] = 1
+	}
+	if err := r.dev.Write(r.act[bufSplits], uint64(4*maxSplits*s.qPad), floatBytes(ml)); err != nil {
+		return err
+	}
+	var state [32]byte
+	binary.LittleEndian.PutUint32(state[4*stateNumTokens:], 1)
+	binary.LittleEndian.PutUint32(state[4*stateKVLen:], 1)
+	binary.LittleEndian.PutUint32(state[4*stateNumSplits:], 1)
+	return r.dev.Write(r.act[bufStep], 0, state[:])
+}
+
+// timeSteps is the best time of one pass over steps, the cost of submitting and waiting taken off.
+func (r *Runner) timeSteps(steps []dispatch, rounds int) (float64, error) {
+	const repeats = 4
+	run := func(n int) (float64, error) {
+		var all []segment
+		for range n {
+			all = append(all, segment{dispatches: steps})
+		}
+		pass := joinSegments(all, passSize{tokens: 1, splits: 1}, "tune")
+		begin := time.Now()
+		if err := r.dev.Submit(pass); err != nil {
+			return 0, err
+		}
+		err := gpu.Read(r.dev, r.act[bufX], 0, make([]byte, 4))
+		return time.Since(begin).Seconds(), err
+	}
+	best := math.Inf(1)
+	for range rounds {
+		if err := r.tuneInput(); err != nil {
+			return 0, err
+		}
+		one, err := run(1)
+		if err != nil {
+			return 0, err
+		}
+		many, err := run(1 + repeats)
+		if err != nil {
+			return 0, err
+		}
+		if many > one {
+			best = min(best, (many-one)/repeats)
+		}
+	}
+	return best, nil
+}
+
+// closeTo compares two results up to the rounding of another order of summation.
+func closeTo(want, got []float32) error {
+	largest := 0.0
+	for _, v := range want {
+		largest = math.Max(largest, math.Abs(float64(v)))
+	}
+	for i := range want {
+		if diff := math.Abs(float64(got[i]) - float64(want[i])); !(diff <= 1e-5*largest) {
+			return fmt.Errorf("output %d is %g instead of %g", i, got[i], want[i])
+		}
+	}
+	return nil
+}
