@@ -65,7 +65,6 @@ void qw_on_uncaptured(int type, const char *message, void *watch);
 void qw_on_lost(int reason, const char *message, void *watch);
 
 // qw_request_device opens an adapter with all of its limits. It returns NULL and a malloc'ed message on failure.
-// Each driver has its own (device_cogentcore.c, device_gowebgpu.c).
 void *qw_request_device(void *adapter, qw_watch *watch, char **message);
 
 // The library's log goes into a small ring instead of the terminal. qw_take_log empties it; the reader frees it.

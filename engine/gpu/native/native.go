@@ -91,6 +91,7 @@ type device struct {
 	steps   []C.qw_step           // reused by Submit
 	scratch *buffer               // for copies within one buffer
 
+	allocated uint64    // bytes of live buffers
 	unflushed uint64    // bytes written since the last submission
 	flushes   [2]uint64 // submission indices of the last two flushes
 
@@ -130,6 +131,7 @@ func (b *buffer) releaseLocked() {
 	}
 	b.released = true
 	b.d.epoch++
+	b.d.allocated -= b.size
 	delete(b.d.live, b)
 	// Destroy frees the memory as soon as the GPU is through with it; Release alone would keep it while any bind
 	// group refers to it.
@@ -180,10 +182,17 @@ func (d *device) NewBuffer(label string, sizeBytes uint64, usage gpu.Usage) (gpu
 }
 
 func (d *device) newBufferLocked(label string, sizeBytes uint64, usage gpu.Usage) (*buffer, error) {
+	// The library would go on in slower memory of the host, or be stopped by the system, so the sum is checked here.
+	if total := d.limits.MemoryBytes; total != 0 && sizeBytes > total-min(total, d.allocated) {
+		return nil, fmt.Errorf("native: buffer %q: %d bytes do not fit; %s has %d bytes of memory and %d are in use here: %w",
+			label, sizeBytes, d.info.Name, total, d.allocated, gpu.ErrOutOfMemory)
+	}
 	raw, err := d.createBuffer(label, sizeBytes, wgpuUsage(usage))
 	if err != nil {
-		return nil, fmt.Errorf("native: buffer %q of %d bytes on %s: %w", label, sizeBytes, d.info.Name, err)
+		return nil, fmt.Errorf("native: buffer %q of %d bytes on %s, where %d of %d bytes are in use here: %w",
+			label, sizeBytes, d.info.Name, d.allocated, d.limits.MemoryBytes, err)
 	}
+	d.allocated += sizeBytes
 	b := &buffer{d: d, label: label, size: sizeBytes, usage: usage, raw: raw, ref: handle(raw)}
 	d.live[b] = struct{}{}
 	return b, nil
@@ -413,7 +422,10 @@ func (d *device) Close() error {
 	}
 	d.layouts = nil
 	if !lost && err == nil {
-		C.qw_poll(d.dev, d.q, 0, 0, &caught)
+		// One poll finds what nobody refers to any more, the next frees it.
+		for range 3 {
+			C.qw_poll(d.dev, d.q, 0, 0, &caught)
+		}
 		err = d.takeError(&caught)
 	}
 	d.queue.Release()

@@ -1,14 +1,20 @@
-//go:build !js && !gowebgpu
+//go:build !js
 
-// Opening a device of wgpu-native 0.19 to 22. The Go binding passes uninitialised limits and no error callback, so the
-// request is made here. The structures are those of the library's webgpu.h and wgpu.h.
+// Opening a device. The Go bindings pass uninitialised limits and no error callback, so the request is made here. The
+// structures are those of the libraries' webgpu.h and wgpu.h: 0.19 to 22, or 0.17 (driver_gowebgpu.go).
 
 #include "bridge.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef QW_WGPU_0_17
+enum { STYPE_REQUIRED_LIMITS_EXTRAS = 0x60000003, STYPE_SUPPORTED_LIMITS_EXTRAS = 0x60000003 };
+enum { NUM_LIMITS_BEFORE = 13 };
+#else
 enum { STYPE_REQUIRED_LIMITS_EXTRAS = 0x00030002, STYPE_SUPPORTED_LIMITS_EXTRAS = 0x00030005 };
+enum { NUM_LIMITS_BEFORE = 14 };
+#endif
 
 #define MAX_BUFFER_BYTES (1ull << 40)
 
@@ -18,7 +24,7 @@ typedef struct chain {
 } chain;
 
 typedef struct {
-	uint32_t before[14];
+	uint32_t before[NUM_LIMITS_BEFORE];
 	uint64_t max_uniform_binding, max_storage_binding;
 	uint32_t min_uniform_align, min_storage_align, max_vertex_buffers;
 	uint64_t max_buffer_size;
@@ -50,12 +56,18 @@ typedef struct {
 	} queue;
 	message_cb lost;
 	void *lost_user;
+#ifndef QW_WGPU_0_17
 	struct {
 		const chain *next;
 		message_cb callback;
 		void *user;
 	} uncaptured;
+#endif
 } device_descriptor;
+
+#ifdef QW_WGPU_0_17
+extern void wgpuDeviceSetUncapturedErrorCallback(void *device, message_cb callback, void *user);
+#endif
 
 extern uint32_t wgpuAdapterGetLimits(void *adapter, limits_box *supported);
 extern void wgpuAdapterRequestDevice(void *adapter, const device_descriptor *desc, device_cb callback, void *user);
@@ -89,10 +101,15 @@ void *qw_request_device(void *adapter, qw_watch *watch, char **message) {
 	desc.required = &box;
 	desc.lost = qw_on_lost;
 	desc.lost_user = watch;
+#ifndef QW_WGPU_0_17
 	desc.uncaptured.callback = qw_on_uncaptured;
 	desc.uncaptured.user = watch;
+#endif
 	answer a = {NULL, NULL};
 	wgpuAdapterRequestDevice(adapter, &desc, on_device, &a);
+#ifdef QW_WGPU_0_17
+	if (a.device) wgpuDeviceSetUncapturedErrorCallback(a.device, qw_on_uncaptured, watch);
+#endif
 	*message = a.message;
 	return a.device;
 }
