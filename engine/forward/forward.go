@@ -95,7 +95,8 @@ type layer struct {
 		rmsnormQKV, attention, attnOut, rmsnormGateUp, down []dispatch
 	}
 	prefill struct {
-		qkv, attention, attnOut, gateUp, down []dispatch
+		rowRMS, attention          []dispatch
+		qkv, attnOut, gateUp, down matmulSteps
 	}
 }
 
@@ -192,7 +193,7 @@ func (r *Runner) segments(n passSize) []segment {
 	if n.tokens == 1 {
 		return r.decodeSegments(n.splits)
 	}
-	return r.prefillSegments()
+	return r.prefillSegments(n.tokens)
 }
 
 // pass joins the segments. Decode passes are recorded once and kept.

@@ -482,5 +482,7 @@ func (s *shape) attentionConsts() map[string]uint32 {
 }
 
 func (s *shape) attentionFloats() map[string]float32 {
-	return map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(s.HeadDim))), "EPS": s.RMSNormEps}
+	return map[string]float32{"SCALE": s.attentionScale(), "EPS": s.RMSNormEps}
 }
+
+func (s *shape) attentionScale() float32 { return float32(1 / math.Sqrt(float64(s.HeadDim))) }

@@ -23,36 +23,33 @@ const smallMatmulTiles = 132
 // recordPrefill records a layer over many tokens.
 func (r *Runner) recordPrefill(out *layer) error {
 	s, w, p := &r.shape, &out.weights, &out.prefill
-	rms, err := r.rowRMS()
-	if err != nil {
+	var err error
+	if p.rowRMS, err = r.rowRMS(); err != nil {
 		return err
 	}
-	qkv, err := r.matmul(w.qkv, matmulArgs{in: bufX, stride: s.hiddenPad, gain: w.inputNorm, epilogue: epilogueStore, out: bufQKV, outStride: s.qkvStride})
-	if err != nil {
+	if p.qkv, err = r.matmul(w.qkv, matmulArgs{in: bufX, stride: s.hiddenPad, gain: w.inputNorm, epilogue: epilogueStore, out: bufQKV, outStride: s.qkvStride}); err != nil {
 		return err
 	}
-	p.qkv = append([]dispatch{rms}, qkv...)
 	if p.attention, err = r.prefillAttention(w); err != nil {
 		return err
 	}
 	if p.attnOut, err = r.matmul(w.o, matmulArgs{in: bufAttn, stride: s.qPad, epilogue: epilogueResidual, out: bufX, outStride: s.hiddenPad}); err != nil {
 		return err
 	}
-	gateUp, err := r.matmul(w.gateUp, matmulArgs{in: bufX, stride: s.hiddenPad, gain: w.postNorm, epilogue: epilogueSwiGLU, out: bufMLP, outStride: s.interPad})
-	if err != nil {
+	if p.gateUp, err = r.matmul(w.gateUp, matmulArgs{in: bufX, stride: s.hiddenPad, gain: w.postNorm, epilogue: epilogueSwiGLU, out: bufMLP, outStride: s.interPad}); err != nil {
 		return err
 	}
-	p.gateUp = append([]dispatch{rms}, gateUp...)
 	p.down, err = r.matmul(w.down, matmulArgs{in: bufMLP, stride: s.interPad, epilogue: epilogueResidual, out: bufX, outStride: s.hiddenPad})
 	return err
 }
 
 // rowRMS is the statistic of every row of x.
-func (r *Runner) rowRMS() (dispatch, error) {
+func (r *Runner) rowRMS() ([]dispatch, error) {
 	opt := r.normed()
 	opt.Consts["HIDDEN_PAD"] = uint32(r.shape.hiddenPad)
-	return r.dispatch("row_rms", opt, func(n passSize) [3]uint32 { return [3]uint32{uint32(n.tokens), 1, 1} },
+	d, err := r.dispatch("row_rms", opt, func(n passSize) [3]uint32 { return [3]uint32{uint32(n.tokens), 1, 1} },
 		r.state(), r.whole(bufX), r.whole(bufInvRMS))
+	return []dispatch{d}, err
 }
 
 // matmulArgs says what a matrix product reads and where its result goes.
@@ -63,18 +60,44 @@ type matmulArgs struct {
 	out, outStride int
 }
 
-func (r *Runner) matmul(m *matrix, a matmulArgs) ([]dispatch, error) {
-	consts := map[string]uint32{"A_STRIDE": uint32(a.stride), "OUT_STRIDE": uint32(a.outStride), "EPILOGUE": uint32(a.epilogue)}
+// matmulSteps is a matrix product over many tokens in two tilings.
+type matmulSteps struct {
+	rows         int
+	large, small []dispatch // tiles of 128x128, and of 32x32
+}
+
+// pick chooses the tiling for n tokens: large tiles reuse more, small ones keep every multiprocessor busy.
+func (m matmulSteps) pick(n int) []dispatch {
+	if (n+127)/128*((m.rows+127)/128) < smallMatmulTiles {
+		return m.small
+	}
+	return m.large
+}
+
+func (r *Runner) matmul(m *matrix, a matmulArgs) (steps matmulSteps, err error) {
 	gain := r.whole(bufInvRMS)
 	if a.gain != nil {
-		consts["NORM"], gain = 1, gpu.Whole(a.gain)
+		gain = gpu.Whole(a.gain)
 	}
-	bindings := func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(a.in), gain, r.whole(bufInvRMS), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(a.out)}
+	record := func(name string, tile int) ([]dispatch, error) {
+		consts := map[string]uint32{"A_STRIDE": uint32(a.stride), "OUT_STRIDE": uint32(a.outStride), "EPILOGUE": uint32(a.epilogue)}
+		if a.gain != nil {
+			consts["NORM"] = 1
+		}
+		return r.perPart(name, m, shaders.Options{Consts: consts}, func(p part, n passSize) [3]uint32 {
+			return [3]uint32{uint32((n.tokens + tile - 1) / tile), uint32((p.rows + tile - 1) / tile), 1}
+		}, func(p part) []gpu.Binding {
+			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(a.in), gain, r.whole(bufInvRMS), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(a.out)}
+		})
 	}
-	return r.perPart("matmul", m, shaders.Options{Consts: consts}, func(p part, n passSize) [3]uint32 {
-		return [3]uint32{uint32((n.tokens + 127) / 128), uint32((p.rows + 127) / 128), 1}
-	}, bindings)
+	for _, p := range m.parts {
+		steps.rows += p.rows
+	}
+	if steps.large, err = record("matmul", 128); err != nil {
+		return steps, err
+	}
+	steps.small, err = record("matmul_small", 32)
+	return steps, err
 }
 
 // prefillAttention is QK-norm, RoPE and the KV write, then attention over all cached positions.
@@ -91,7 +114,15 @@ func (r *Runner) prefillAttention(w *layerWeights) ([]dispatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []dispatch{rope}, nil
+	attend, err := r.dispatch("attention_prefill", shaders.Options{KV: string(s.kv), Consts: map[string]uint32{
+		"NUM_HEADS": uint32(s.NumAttentionHeads), "NUM_KV_HEADS": uint32(s.NumKeyValueHeads), "HEAD_DIM": uint32(s.HeadDim), "HEAD_PAD": uint32(s.headPad),
+		"QKV_STRIDE": uint32(s.qkvStride), "Q_PAD": uint32(s.qPad), "PAGE_SIZE": uint32(s.pageSize), "MAX_KV": uint32(s.maxPages * s.pageSize),
+	}, Floats: map[string]float32{"SCALE": s.attentionScale()}},
+		func(n passSize) [3]uint32 {
+			return [3]uint32{uint32((n.tokens*s.group + 63) / 64), uint32(s.NumKeyValueHeads), 1}
+		},
+		r.state(), r.pages(), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufAttn))
+	return []dispatch{rope, attend}, err
 }
 
 // finalNormSteps make hidden.L of every row of x.
@@ -106,7 +137,7 @@ func (r *Runner) finalNormSteps() ([]dispatch, error) {
 			return [3]uint32{uint32((s.hiddenPad/4 + 63) / 64), uint32(n.tokens), 1}
 		},
 		r.state(), r.whole(bufX), gpu.Whole(r.norm), r.whole(bufInvRMS), r.whole(bufNormed))
-	return []dispatch{rms, norm}, err
+	return append(rms, norm), err
 }
 
 // recordCopy records the copy-on-write of a layer's pages; the grid's first dimension is the number of copies.

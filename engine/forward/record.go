@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
@@ -151,18 +152,18 @@ func (r *Runner) decodeSegments(numSplits int) []segment {
 	return append(segs, r.finalNorm())
 }
 
-// prefillSegments is the pass of many tokens.
-func (r *Runner) prefillSegments() []segment {
+// prefillSegments is the pass of n tokens.
+func (r *Runner) prefillSegments(n int) []segment {
 	s := &r.shape
 	segs := []segment{{dispatches: r.embedSteps, tap: r.rowTap("embed", bufX, s.HiddenSize, s.hiddenPad)}}
 	for i := range r.layers {
 		l, name := &r.layers[i].prefill, func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
 		segs = append(segs,
-			segment{dispatches: l.qkv, tap: r.rowTap(name("qkv"), bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride)},
+			segment{dispatches: slices.Concat(l.rowRMS, l.qkv.pick(n)), tap: r.rowTap(name("qkv"), bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride)},
 			segment{dispatches: l.attention, tap: r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)},
-			segment{dispatches: l.attnOut, tap: r.rowTap(name("attn_out"), bufX, s.HiddenSize, s.hiddenPad)},
-			segment{dispatches: l.gateUp, tap: r.rowTap(name("mlp"), bufMLP, s.IntermediateSize, s.interPad)},
-			segment{dispatches: l.down, tap: r.rowTap(name("out"), bufX, s.HiddenSize, s.hiddenPad)})
+			segment{dispatches: l.attnOut.pick(n), tap: r.rowTap(name("attn_out"), bufX, s.HiddenSize, s.hiddenPad)},
+			segment{dispatches: slices.Concat(l.rowRMS, l.gateUp.pick(n)), tap: r.rowTap(name("mlp"), bufMLP, s.IntermediateSize, s.interPad)},
+			segment{dispatches: l.down.pick(n), tap: r.rowTap(name("out"), bufX, s.HiddenSize, s.hiddenPad)})
 	}
 	return append(segs, r.finalNorm())
 }
