@@ -129,7 +129,7 @@ func (g *generator) run() error {
 // residual²/2L. The embedding (and lm_head) have std spread/√hidden, so that logits, products with a normalised x, have
 // a standard deviation of spread; it is small beside residual, so the input token does not dominate the output.
 func (g *generator) tensors() []tensor {
-	const spread, residual, mlpRMS, attnRMS = 2.5, 2.0, 0.60, 0.5
+	const spread, residual, mlpRMS, attnRMS = 2.5, 4.0, 0.60, 0.5
 	c := g.Config
 	h, q, kv, inter := c.HiddenSize, c.QDim(), c.KVDim(), c.IntermediateSize
 	add := residual / math.Sqrt(2*float64(c.NumHiddenLayers))
