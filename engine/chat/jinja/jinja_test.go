@@ -99,7 +99,9 @@ func TestErrors(t *testing.T) {
 
 // TestLimits: none of these may crash, hang or eat the memory.
 func TestLimits(t *testing.T) {
-	deep := func(open, close string, n int) string { return strings.Repeat(open, n) + "1" + strings.Repeat(close, n) }
+	deep := func(open, close string, n int) string {
+		return strings.Repeat(open, n) + "1" + strings.Repeat(close, n)
+	}
 	for name, source := range map[string]string{
 		"loops":            "{% set r = range(100000) %}{% for a in r %}{% for b in r %}{% for c in r %}{% endfor %}{% endfor %}{% endfor %}",
 		"macro recursion":  "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",

@@ -64,6 +64,13 @@ func (d *Dict) Get(key any) (any, bool) {
 	return d.values[i], true
 }
 
+// Update sets all keys of other.
+func (d *Dict) Update(other *Dict) {
+	for i, key := range other.keys {
+		d.Set(key, other.values[i])
+	}
+}
+
 // Len is the number of keys.
 func (d *Dict) Len() int { return len(d.keys) }
 
