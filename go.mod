@@ -11,7 +11,7 @@ require (
 	github.com/daulet/tokenizers v1.22.1 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
-	github.com/rajveermalviya/go-webgpu/wgpu v0.17.1 // indirect
+	github.com/rajveermalviya/go-webgpu/wgpu v0.17.1
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/schollz/progressbar/v3 v3.18.0 // indirect
 	github.com/spf13/cobra v1.10.1 // indirect

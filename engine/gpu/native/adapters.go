@@ -95,7 +95,10 @@ func quietLoader() {
 		}
 	}
 	os.Setenv("NODEVICE_SELECT", "1")
+	quieted = true
 }
+
+var quieted bool // the variable is ours, not the user's
 
 const maxBufferBytes = 1 << 40
 
