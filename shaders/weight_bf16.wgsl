@@ -19,6 +19,13 @@ fn weight8(row: u32, k8: u32) -> Weight8 {
     return Weight8(widen_bf16(w.x, w.y), widen_bf16(w.z, w.w));
 }
 
+// Weights [4*k4, 4*k4+4) of a row.
+fn weight4(row: u32, k4: u32) -> vec4<f32> {
+    let w = weights[row * LOADS_PER_ROW + (k4 >> 1u)];
+    let half = select(w.xy, w.zw, (k4 & 1u) == 1u);
+    return widen_bf16(half.x, half.y);
+}
+
 // Dot products of load `load` of four rows with the matching inputs, which the kernel gives as input4(i) = inputs [4*i, 4*i+4).
 fn dot4(row: vec4<u32>, load: u32) -> vec4<f32> {
     let a = weights[row.x * LOADS_PER_ROW + load];

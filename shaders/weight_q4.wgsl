@@ -29,6 +29,14 @@ fn weight8(row: u32, k8: u32) -> Weight8 {
     return Weight8(widen_q4(w) * s, widen_q4(w >> 16u) * s);
 }
 
+// Weights [4*k4, 4*k4+4) of a row.
+fn weight4(row: u32, k4: u32) -> vec4<f32> {
+    let g = weights[row * LOADS_PER_ROW + (k4 >> 3u)];
+    let pair = select(g.xy, g.zw, (k4 & 4u) == 4u);
+    let w = select(pair.x, pair.y, (k4 & 2u) == 2u);
+    return widen_q4(w >> ((k4 & 1u) * 16u)) * scale_at(row, k4 >> 3u);
+}
+
 fn dot_q4(w: vec4<u32>, x: array<vec4<f32>, 8>) -> f32 {
     return ((dot(widen_q4(w.x), x[0]) + dot(widen_q4(w.x >> 16u), x[1])) + (dot(widen_q4(w.y), x[2]) + dot(widen_q4(w.y >> 16u), x[3])))
         + ((dot(widen_q4(w.z), x[4]) + dot(widen_q4(w.z >> 16u), x[5])) + (dot(widen_q4(w.w), x[6]) + dot(widen_q4(w.w >> 16u), x[7])));

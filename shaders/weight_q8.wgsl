@@ -30,6 +30,13 @@ fn weight8(row: u32, k8: u32) -> Weight8 {
     return Weight8(widen_q8(half.x) * s, widen_q8(half.y) * s);
 }
 
+// Weights [4*k4, 4*k4+4) of a row.
+fn weight4(row: u32, k4: u32) -> vec4<f32> {
+    let w = weights[row * LOADS_PER_ROW + (k4 >> 2u)];
+    let half = select(w.xy, w.zw, (k4 & 2u) == 2u);
+    return widen_q8(select(half.x, half.y, (k4 & 1u) == 1u)) * scale_at(row, k4 >> 3u);
+}
+
 fn dot_q8(w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> f32 {
     return (dot(widen_q8(w.x), x0) + dot(widen_q8(w.y), x1)) + (dot(widen_q8(w.z), x2) + dot(widen_q8(w.w), x3));
 }

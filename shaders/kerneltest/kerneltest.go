@@ -100,6 +100,28 @@ func Run(dev gpu.Device, c Case) (maxRelErr float64, err error) {
 // Measure runs a case and returns what each check measured; also those that failed, with the first failure as the error.
 func Measure(dev gpu.Device, c Case) ([]Result, error) {
 	s := c.Build()
+	names := make([]string, len(s.Checks))
+	for i, check := range s.Checks {
+		names[i] = check.Buffer
+	}
+	got, err := Execute(dev, s, names...)
+	if err != nil {
+		return nil, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
+	}
+	var results []Result
+	var firstErr error
+	for i, check := range s.Checks {
+		r, err := check.compare(got[i], s.Buffers[check.Buffer])
+		if err != nil && firstErr == nil {
+			firstErr = fmt.Errorf("kerneltest: %s: %s%w", c.Name, check.Buffer, err)
+		}
+		results = append(results, r)
+	}
+	return results, firstErr
+}
+
+// Execute runs the steps of s and returns the contents of the named buffers afterwards.
+func Execute(dev gpu.Device, s *Setup, names ...string) ([][]byte, error) {
 	buffers := map[string]gpu.Buffer{}
 	defer func() {
 		for _, b := range buffers {
@@ -109,36 +131,30 @@ func Measure(dev gpu.Device, c Case) ([]Result, error) {
 	for name, data := range s.Buffers {
 		b, err := dev.NewBuffer(name, uint64(len(data)), gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
 		if err != nil {
-			return nil, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
+			return nil, err
 		}
 		buffers[name] = b
 		if err := dev.Write(b, 0, data); err != nil {
-			return nil, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
+			return nil, err
 		}
 	}
 	for i, step := range s.Steps {
 		if err := runStep(dev, step, buffers); err != nil {
-			return nil, fmt.Errorf("kerneltest: %s: step %d: %w", c.Name, i, err)
+			return nil, fmt.Errorf("step %d: %w", i, err)
 		}
 	}
-	var results []Result
-	var firstErr error
-	for _, check := range s.Checks {
-		b, ok := buffers[check.Buffer]
+	out := make([][]byte, len(names))
+	for i, name := range names {
+		b, ok := buffers[name]
 		if !ok {
-			return results, fmt.Errorf("kerneltest: %s: a check names the buffer %q, which does not exist", c.Name, check.Buffer)
+			return nil, fmt.Errorf("there is no buffer %q", name)
 		}
-		got := make([]byte, b.Size())
-		if err := gpu.Read(dev, b, 0, got); err != nil {
-			return results, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
+		out[i] = make([]byte, b.Size())
+		if err := gpu.Read(dev, b, 0, out[i]); err != nil {
+			return nil, err
 		}
-		r, err := check.compare(got, s.Buffers[check.Buffer])
-		if err != nil && firstErr == nil {
-			firstErr = fmt.Errorf("kerneltest: %s: %s%w", c.Name, check.Buffer, err)
-		}
-		results = append(results, r)
 	}
-	return results, firstErr
+	return out, nil
 }
 
 func runStep(dev gpu.Device, step Step, buffers map[string]gpu.Buffer) error {

@@ -1,0 +1,71 @@
+//go:build !js
+
+package shaders_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu/native"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders/kerneltest"
+)
+
+// device opens the adapter that QWEN_WGPU_ADAPTER names, or the best one.
+func device(tb testing.TB) gpu.Device {
+	tb.Helper()
+	if os.Getenv("QWEN_WGPU_NO_GPU") == "1" {
+		tb.Skip("QWEN_WGPU_NO_GPU=1")
+	}
+	dev, err := native.Open(native.Options{Adapter: os.Getenv("QWEN_WGPU_ADAPTER")})
+	if errors.Is(err, native.ErrNoAdapter) {
+		tb.Fatalf("%v\n(set QWEN_WGPU_NO_GPU=1 to skip the tests that need an adapter)", err)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { dev.Close() })
+	return dev
+}
+
+// TestParity runs every kernel against its float64 reference, and logs the largest error of each kernel and format.
+func TestParity(t *testing.T) {
+	dev := device(t)
+	worst := map[string]float64{}
+	took := map[string]time.Duration{}
+	for _, c := range kerneltest.Cases() {
+		kernel, _, _ := strings.Cut(c.Name, "/")
+		t.Run(c.Name, func(t *testing.T) {
+			start := time.Now()
+			results, err := kerneltest.Measure(dev, c)
+			if err != nil {
+				t.Error(err)
+			}
+			took[kernel] += time.Since(start)
+			for _, r := range results {
+				key := fmt.Sprintf("%-20s %-8s tolerance %6.0e", kernel, r.Buffer, r.Tolerance)
+				worst[key] = max(worst[key], r.MaxRelErr)
+			}
+		})
+	}
+	for _, key := range sortedKeys(worst) {
+		t.Logf("%s largest error %8.2e", key, worst[key])
+	}
+	for _, key := range sortedKeys(took) {
+		t.Logf("%-20s %v", key, took[key].Round(time.Millisecond))
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
