@@ -38,7 +38,7 @@ type openOptions struct {
 	progress func(doneBytes, totalBytes int64)
 }
 
-// WithVerify makes Open read every file and check its SHA-256, as Model.Verify does.
+// WithVerify makes Open read every file and check its SHA-256, as Model.Verify does; the error names every bad file.
 func WithVerify(ctx context.Context, progress func(doneBytes, totalBytes int64)) Option {
 	return func(o *openOptions) { o.verify, o.ctx, o.progress = true, ctx, progress }
 }
@@ -78,14 +78,16 @@ func Open(src Source, options ...Option) (*Model, error) {
 	for _, v := range manifest.Vectors {
 		m.vectors[v.Name] = v
 	}
-	if err := m.checkSizes(); err != nil {
-		return nil, err
+	for _, s := range manifest.Shards {
+		m.shards[s.Name] = s.SizeBytes
 	}
 	if o.verify {
-		if err := m.Verify(o.ctx, o.progress); err != nil {
-			m.Close()
-			return nil, err
-		}
+		err = m.Verify(o.ctx, o.progress)
+	} else {
+		err = m.checkSizes()
+	}
+	if err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -113,12 +115,11 @@ func (m *Model) readConfigs() error {
 
 // checkSizes compares the shards' sizes with the manifest's, where the source can tell them cheaply.
 func (m *Model) checkSizes() error {
-	sizer, _ := m.src.(Sizer)
+	sizer, ok := m.src.(Sizer)
+	if !ok {
+		return nil
+	}
 	for _, s := range m.Manifest.Shards {
-		m.shards[s.Name] = s.SizeBytes
-		if sizer == nil {
-			continue
-		}
 		size, err := sizer.FileSize(s.Name)
 		if err != nil {
 			return fmt.Errorf("weights: shard %s: %w", s.Name, err)

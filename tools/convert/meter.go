@@ -36,21 +36,22 @@ func newMeter(w io.Writer, what string, quiet bool) *meter {
 }
 
 func (m *meter) set(done, total int64) {
-	if m.quiet {
-		return
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if done < m.done {
 		return // a slower goroutine's older count
 	}
 	m.done = done
+	if m.quiet {
+		return
+	}
 	if m.tty {
 		if m.bar == nil {
 			m.bar = progressbar.NewOptions64(total,
 				progressbar.OptionSetWriter(m.w), progressbar.OptionSetDescription(m.what), progressbar.OptionShowBytes(true),
-				progressbar.OptionShowTotalBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionSetWidth(30),
+				progressbar.OptionShowCount(), progressbar.OptionUseIECUnits(true), progressbar.OptionSetWidth(30),
 				progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetPredictTime(true))
+			return // the bar's clock starts now; a rate from the first step would be absurd
 		}
 		m.bar.Set64(done) // an error means that the terminal is gone: no reason to stop
 		return
