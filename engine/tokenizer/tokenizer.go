@@ -16,6 +16,7 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrUnknownToken is wrapped by the errors about an id that the tokenizer does not define.
@@ -30,6 +31,8 @@ type Interface interface {
 	// Decode returns the text of ids, added tokens included. Bytes that are not UTF-8 become U+FFFD; an id that the
 	// vocabulary does not have is an error.
 	Decode(ids []int32) (string, error)
+	// AddedTokens lists the texts that Encode does not split ("<|im_start|>", "<think>", …), sorted.
+	AddedTokens() []string
 	Vocabulary
 }
 
@@ -170,6 +173,19 @@ func (e *encoder) pieces(text string) {
 // Decode returns the text of ids, added tokens included.
 func (t *Tokenizer) Decode(ids []int32) (string, error) {
 	return t.vocab.decode(ids)
+}
+
+func (t *Tokenizer) AddedTokens() []string {
+	var texts []string
+	for _, a := range []*addedTokens{&t.added, &t.normed} {
+		for _, list := range a.byFirst {
+			for _, token := range list {
+				texts = append(texts, token.content)
+			}
+		}
+	}
+	slices.Sort(texts)
+	return texts
 }
 
 // VocabSize is the highest defined id plus one.
