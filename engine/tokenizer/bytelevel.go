@@ -1,4 +1,4 @@
-// The byte-level alphabet and the vocabulary tables.
+// The byte-level alphabet and the table of tokens.
 //
 // tokenizer.json writes each byte of a token as one printable character (GPT-2's map: "Ġ" is a space). Here tokens are kept
 // as the bytes they stand for, in one arena.

@@ -30,11 +30,12 @@ type loader struct {
 	fields map[string]json.RawMessage
 }
 
-func load(data []byte) (*Tokenizer, error) {
+// scanFile reads the vocabulary, and the merges behind it, and collects all other fields.
+func scanFile(data []byte) (*loader, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("not valid UTF-8")
 	}
-	l := loader{t: &Tokenizer{cache: newPieceCache()}, fields: map[string]json.RawMessage{}}
+	l := &loader{t: &Tokenizer{cache: newPieceCache()}, fields: map[string]json.RawMessage{}}
 	s := jsonScanner{data: data}
 	err := s.object(func(key string) (err error) {
 		if key == "model" {
@@ -48,6 +49,14 @@ func load(data []byte) (*Tokenizer, error) {
 	}
 	if c := s.next(); c != 0 || s.pos < len(data) {
 		return nil, s.errorf("%q behind the end of the object", c)
+	}
+	return l, nil
+}
+
+func load(data []byte) (*Tokenizer, error) {
+	l, err := scanFile(data)
+	if err != nil {
+		return nil, err
 	}
 	steps := []struct {
 		name string

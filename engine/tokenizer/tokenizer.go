@@ -16,7 +16,6 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // ErrUnknownToken is wrapped by the errors about an id that the tokenizer does not define.
@@ -67,11 +66,9 @@ type Span struct{ Start, End int }
 
 // Tokenizer is a loaded tokenizer.json. It is immutable but for its cache, and safe for concurrent use.
 type Tokenizer struct {
-	vocab  vocabulary
+	FileVocabulary
 	merges mergeTable
-	added  addedTokens // matched in the text as given
-	normed addedTokens // "normalized" ones, matched after NFC
-	nfc    bool        // whether the file asks for NFC
+	nfc    bool // whether the file asks for NFC
 	// ignoreMerges takes a whole piece from the vocabulary before it tries to merge.
 	ignoreMerges   bool
 	prefix, suffix []int32 // what PostProcess adds
@@ -174,31 +171,3 @@ func (e *encoder) pieces(text string) {
 func (t *Tokenizer) Decode(ids []int32) (string, error) {
 	return t.vocab.decode(ids)
 }
-
-func (t *Tokenizer) AddedTokens() []string {
-	var texts []string
-	for _, a := range []*addedTokens{&t.added, &t.normed} {
-		for _, list := range a.byFirst {
-			for _, token := range list {
-				texts = append(texts, token.content)
-			}
-		}
-	}
-	slices.Sort(texts)
-	return texts
-}
-
-// VocabSize is the highest defined id plus one.
-func (t *Tokenizer) VocabSize() int { return len(t.vocab.spans) }
-
-// TokenToID finds a token as tokenizer.json writes it.
-func (t *Tokenizer) TokenToID(token string) (int32, bool) { return t.vocab.tokenToID(token) }
-
-// IDToToken returns a token as tokenizer.json writes it.
-func (t *Tokenizer) IDToToken(id int32) (string, bool) { return t.vocab.idToToken(id) }
-
-// TokenBytes returns the bytes of text that id stands for; the caller must not change them.
-func (t *Tokenizer) TokenBytes(id int32) ([]byte, bool) { return t.vocab.tokenBytes(id) }
-
-// IsSpecial tells whether id is an added token that the file marks special.
-func (t *Tokenizer) IsSpecial(id int32) bool { return t.vocab.isSpecial(id) }

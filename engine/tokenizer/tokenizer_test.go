@@ -114,6 +114,9 @@ func TestVocabulary(t *testing.T) {
 			t.Errorf("IsSpecial(%d) = %v", c.id, !c.special)
 		}
 	}
+	if added := tok.AddedTokens(); len(added) != 26 || added[0] != "</think>" || added[25] != "<|vision_start|>" {
+		t.Errorf("AddedTokens %q", added)
+	}
 	for _, id := range []int32{-1, 151669, 151935, 1 << 30} {
 		if _, ok := tok.IDToToken(id); ok {
 			t.Errorf("IDToToken(%d) is defined", id)
@@ -375,6 +378,23 @@ func TestPostProcess(t *testing.T) {
 	}
 }
 
+func TestLoadVocabulary(t *testing.T) {
+	data := small(func(m map[string]any) { m["pre_tokenizer"] = map[string]any{"type": "Whitespace"} })
+	if _, err := Load(data); err == nil {
+		t.Error("another pretokenizer is accepted")
+	}
+	v, err := LoadVocabulary(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, ok := v.TokenToID("abc"); !ok || id != 257 || v.VocabSize() != 302 || !v.IsSpecial(300) {
+		t.Errorf("abc is %d, %v; size %d", id, ok, v.VocabSize())
+	}
+	if _, err := LoadVocabulary([]byte("{}")); err == nil {
+		t.Error("a file without tokens is accepted")
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	model := func(key string, value any) func(map[string]any) {
 		return func(m map[string]any) { m["model"].(map[string]any)[key] = value }
@@ -549,6 +569,7 @@ type halves [2]string
 func (h halves) VocabSize() int                    { return 2 }
 func (h halves) TokenToID(string) (int32, bool)    { return 0, false }
 func (h halves) IDToToken(id int32) (string, bool) { return "", false }
+func (h halves) AddedTokens() []string             { return nil }
 func (h halves) IsSpecial(int32) bool              { return false }
 func (h halves) TokenBytes(id int32) ([]byte, bool) {
 	return []byte(h[id]), true
