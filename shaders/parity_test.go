@@ -35,14 +35,15 @@ func device(tb testing.TB) gpu.Device {
 
 // TestParity runs every kernel against its float64 reference, and logs the largest error of each kernel and format.
 func TestParity(t *testing.T) {
-	dev := device(t)
+	runner := kerneltest.NewRunner(device(t))
+	defer runner.Close()
 	worst := map[string]float64{}
 	took := map[string]time.Duration{}
 	for _, c := range kerneltest.Cases() {
 		kernel, _, _ := strings.Cut(c.Name, "/")
 		t.Run(c.Name, func(t *testing.T) {
 			start := time.Now()
-			results, err := kerneltest.Measure(dev, c)
+			results, err := runner.Measure(c)
 			if err != nil {
 				t.Error(err)
 			}

@@ -210,6 +210,18 @@ func (s KVShape) Get(cache []byte, i int) float64 {
 	return s.Format().decode(cache[i*width : (i+1)*width])
 }
 
+// Head reads [numPos, HeadDim] numbers of a head.
+func (s KVShape) Head(cache []byte, pageTable []uint32, head, numPos int) [][]float64 {
+	out := make([][]float64, numPos)
+	for pos := range out {
+		out[pos] = make([]float64, s.HeadDim)
+		for d := range out[pos] {
+			out[pos][d] = s.Get(cache, s.Index(pageTable, pos, head, d))
+		}
+	}
+	return out
+}
+
 // Random returns a cache whose positions [0, numTokens) hold random numbers, zero from HeadDim to HeadPad; all else is poison.
 func (s KVShape) Random(rng *rand.Rand, pageTable []uint32, numTokens int, spread float64) []byte {
 	cache := s.Poison()

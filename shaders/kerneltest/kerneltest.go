@@ -88,40 +88,59 @@ func Cases() []Case {
 // registered holds the functions that make the cases; each file with cases adds its own in init.
 var registered []func() []Case
 
-// Run runs a case and returns the largest relative error of its checks. The error says which number differs, by how much.
+// Run runs one case and returns the largest relative error of its checks. The error says which number differs, by how much.
 func Run(dev gpu.Device, c Case) (maxRelErr float64, err error) {
-	results, err := Measure(dev, c)
-	for _, r := range results {
-		maxRelErr = max(maxRelErr, r.MaxRelErr)
+	r := NewRunner(dev)
+	defer r.Close()
+	results, err := r.Measure(c)
+	for _, m := range results {
+		maxRelErr = max(maxRelErr, m.MaxRelErr)
 	}
 	return maxRelErr, err
 }
 
+// Runner runs cases on a device and keeps the kernels it compiled.
+type Runner struct {
+	dev     gpu.Device
+	kernels map[string]gpu.Kernel // by WGSL
+}
+
+// NewRunner returns a Runner for one goroutine.
+func NewRunner(dev gpu.Device) *Runner { return &Runner{dev: dev, kernels: map[string]gpu.Kernel{}} }
+
+// Close releases the kernels.
+func (r *Runner) Close() {
+	for _, k := range r.kernels {
+		k.Release()
+	}
+	clear(r.kernels)
+}
+
 // Measure runs a case and returns what each check measured; also those that failed, with the first failure as the error.
-func Measure(dev gpu.Device, c Case) ([]Result, error) {
+func (r *Runner) Measure(c Case) ([]Result, error) {
 	s := c.Build()
 	names := make([]string, len(s.Checks))
 	for i, check := range s.Checks {
 		names[i] = check.Buffer
 	}
-	got, err := Execute(dev, s, names...)
+	got, err := r.Execute(s, names...)
 	if err != nil {
 		return nil, fmt.Errorf("kerneltest: %s: %w", c.Name, err)
 	}
 	var results []Result
 	var firstErr error
 	for i, check := range s.Checks {
-		r, err := check.compare(got[i], s.Buffers[check.Buffer])
+		m, err := check.compare(got[i], s.Buffers[check.Buffer])
 		if err != nil && firstErr == nil {
 			firstErr = fmt.Errorf("kerneltest: %s: %s%w", c.Name, check.Buffer, err)
 		}
-		results = append(results, r)
+		results = append(results, m)
 	}
 	return results, firstErr
 }
 
 // Execute runs the steps of s and returns the contents of the named buffers afterwards.
-func Execute(dev gpu.Device, s *Setup, names ...string) ([][]byte, error) {
+func (r *Runner) Execute(s *Setup, names ...string) ([][]byte, error) {
 	buffers := map[string]gpu.Buffer{}
 	defer func() {
 		for _, b := range buffers {
@@ -129,17 +148,17 @@ func Execute(dev gpu.Device, s *Setup, names ...string) ([][]byte, error) {
 		}
 	}()
 	for name, data := range s.Buffers {
-		b, err := dev.NewBuffer(name, uint64(len(data)), gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
+		b, err := r.dev.NewBuffer(name, uint64(len(data)), gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
 		if err != nil {
 			return nil, err
 		}
 		buffers[name] = b
-		if err := dev.Write(b, 0, data); err != nil {
+		if err := r.dev.Write(b, 0, data); err != nil {
 			return nil, err
 		}
 	}
 	for i, step := range s.Steps {
-		if err := runStep(dev, step, buffers); err != nil {
+		if err := r.step(step, buffers); err != nil {
 			return nil, fmt.Errorf("step %d: %w", i, err)
 		}
 	}
@@ -150,23 +169,34 @@ func Execute(dev gpu.Device, s *Setup, names ...string) ([][]byte, error) {
 			return nil, fmt.Errorf("there is no buffer %q", name)
 		}
 		out[i] = make([]byte, b.Size())
-		if err := gpu.Read(dev, b, 0, out[i]); err != nil {
+		if err := gpu.Read(r.dev, b, 0, out[i]); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func runStep(dev gpu.Device, step Step, buffers map[string]gpu.Buffer) error {
-	desc, err := shaders.Specialize(step.Kernel, step.Options)
+func (r *Runner) kernel(name string, opt shaders.Options) (gpu.Kernel, error) {
+	desc, err := shaders.Specialize(name, opt)
+	if err != nil {
+		return nil, err
+	}
+	if k := r.kernels[desc.WGSL]; k != nil {
+		return k, nil
+	}
+	k, err := r.dev.NewKernel(desc)
+	if err != nil {
+		return nil, err
+	}
+	r.kernels[desc.WGSL] = k
+	return k, nil
+}
+
+func (r *Runner) step(step Step, buffers map[string]gpu.Buffer) error {
+	kernel, err := r.kernel(step.Kernel, step.Options)
 	if err != nil {
 		return err
 	}
-	kernel, err := dev.NewKernel(desc)
-	if err != nil {
-		return err
-	}
-	defer kernel.Release()
 	bindings := make([]gpu.Binding, len(step.Bindings))
 	for i, b := range step.Bindings {
 		buffer, ok := buffers[b.Buffer]
@@ -175,14 +205,14 @@ func runStep(dev gpu.Device, step Step, buffers map[string]gpu.Buffer) error {
 		}
 		bindings[i] = gpu.Binding{Buffer: buffer, Offset: b.Offset, Size: b.Size}
 	}
-	group, err := dev.Bind(kernel, bindings...)
+	group, err := r.dev.Bind(kernel, bindings...)
 	if err != nil {
 		return err
 	}
 	defer group.Release()
 	pass := &gpu.Pass{Label: step.Kernel}
 	pass.Dispatch(kernel, group, step.Grid[0], step.Grid[1], step.Grid[2])
-	return dev.Submit(pass)
+	return r.dev.Submit(pass)
 }
 
 // compare checks every number of got; an error starts with the number's index.

@@ -87,48 +87,47 @@ func invRMS(x []float32) float64 {
 
 // matmulCase is a shape of matmul and matmul_small.
 type matmulCase struct {
-	kernel, weight         string
-	tokens, rows, k        int
-	rowStart               int
-	norm, epilogue, aExtra int // aExtra: columns of a behind K_PAD
+	kernel, weight string
+	norm, epilogue int
+	k, aExtra      int // aExtra: columns of a behind K_PAD
+	outStride      int
+	rowStart       int
+	tokens, rows   int
+	tile           int
 }
 
-func (m matmulCase) name() string {
-	return fmt.Sprintf("%s/%s T=%d rows=%d k=%d norm=%d epilogue=%d", m.kernel, m.weight, m.tokens, m.rows, m.k, m.norm, m.epilogue)
-}
-
+// matmulCases varies what the kernels' constants say (compiling is what costs) less than the sizes of a dispatch.
 func matmulCases() []Case {
 	var all []Case
-	for _, tile := range []struct {
-		kernel string
-		size   int
-	}{{"matmul", 128}, {"matmul_small", 32}} {
-		for _, weight := range Weights {
-			for i, m := range []matmulCase{
-				{tokens: 1, rows: 8, k: 32},
-				{tokens: 3, rows: 51, rowStart: 32, k: 70, norm: 1},
-				{tokens: 17, rows: 129, k: 96, epilogue: 1},
-				{tokens: 65, rows: 262, rowStart: 64, k: 160, norm: 1, epilogue: 2, aExtra: 32},
-				{tokens: 130, rows: 203, rowStart: 8, k: 400, aExtra: 4},
-				{tokens: 128, rows: 128, k: 128, norm: 1, epilogue: 1},
-			} {
-				m.kernel, m.weight = tile.kernel, weight
-				all = append(all, Case{m.name(), func() *Setup { return m.setup(uint64(i), tile.size) }})
+	for _, m := range []matmulCase{
+		{kernel: "matmul", tile: 128}, {kernel: "matmul_small", tile: 32},
+	} {
+		for _, f := range []matmulCase{
+			{weight: "bf16", k: 200, aExtra: 4, outStride: 308, norm: 1},
+			{weight: "bf16", k: 70, outStride: 300, epilogue: 1},
+			{weight: "q8", k: 160, outStride: 180, norm: 1, epilogue: 2},
+			{weight: "q4", k: 400, aExtra: 32, outStride: 300},
+		} {
+			f.kernel, f.tile = m.kernel, m.tile
+			for _, size := range []struct{ tokens, rows, rowStart int }{{1, 8, 0}, {3, 50, 32}, {17, 130, 0}, {65, 262, 32}, {130, 202, 64}, {128, 128, 0}} {
+				c := f
+				c.tokens, c.rows, c.rowStart = size.tokens, size.rows, size.rowStart
+				if c.epilogue != 2 {
+					c.rows++
+				}
+				name := fmt.Sprintf("%s/%s norm=%d epilogue=%d k=%d T=%d rows=%d", c.kernel, c.weight, c.norm, c.epilogue, c.k, c.tokens, c.rows)
+				all = append(all, Case{name, func() *Setup { return c.setup(uint64(c.tokens)) }})
 			}
 		}
 	}
 	return all
 }
 
-func (m matmulCase) setup(seed uint64, tile int) *Setup {
+func (m matmulCase) setup(seed uint64) *Setup {
 	rng := NewRand(seed)
 	kPad := RoundUp(m.k, 32)
 	aStride := kPad + m.aExtra
-	columns := m.rowStart + m.rows // of the whole product
-	if m.epilogue == 2 {
-		columns /= 2
-	}
-	outStride := RoundUp(columns, 4) + 4
+	outStride := m.outStride
 
 	w := RandomMatrix(rng, m.weight, m.rows, m.k, kPad, 0.05)
 	a := Rows(rng, m.tokens+1, m.k, aStride, 2)
@@ -173,7 +172,7 @@ func (m matmulCase) setup(seed uint64, tile int) *Setup {
 				"K_PAD": uint32(kPad), "A_STRIDE": uint32(aStride), "OUT_STRIDE": uint32(outStride), "NORM": uint32(m.norm), "EPILOGUE": uint32(m.epilogue),
 			}},
 			Bindings: Bind("part", "pass_state", "a", "gain", "inv_rms", "weights", "scales", "out"),
-			Grid:     [3]uint32{CeilDiv(m.tokens, tile), CeilDiv(m.rows, tile), 1},
+			Grid:     [3]uint32{CeilDiv(m.tokens, m.tile), CeilDiv(m.rows, m.tile), 1},
 		}},
 		Checks: []Check{{"out", F32, want, f32Tolerance}},
 	}
@@ -235,18 +234,15 @@ func (h headShape) consts() map[string]uint32 {
 func qkNormRopeCases() []Case {
 	var all []Case
 	for i, h := range []headShape{
-		{tokens: 1, start: 0, heads: 1, kvHeads: 1, headDim: 24, pageSize: 16},
-		{tokens: 3, start: 14, heads: 4, kvHeads: 2, headDim: 80, pageSize: 16},
-		{tokens: 17, start: 31, heads: 6, kvHeads: 2, headDim: 30, pageSize: 16, qkvExtra: 4},
-		{tokens: 65, start: 5, heads: 8, kvHeads: 1, headDim: 128, pageSize: 16},
-		{tokens: 130, start: 0, heads: 3, kvHeads: 3, headDim: 2, pageSize: 8},
-		{tokens: 5, start: 100, heads: 5, kvHeads: 1, headDim: 256, pageSize: 32},
+		{tokens: 1, start: 0, heads: 1, kvHeads: 1, headDim: 24, pageSize: 16, kv: "f32"},
+		{tokens: 3, start: 14, heads: 4, kvHeads: 2, headDim: 80, pageSize: 16, kv: "f16"},
+		{tokens: 17, start: 31, heads: 6, kvHeads: 2, headDim: 30, pageSize: 16, kv: "f16", qkvExtra: 4},
+		{tokens: 65, start: 5, heads: 8, kvHeads: 1, headDim: 128, pageSize: 16, kv: "f32"},
+		{tokens: 65, start: 5, heads: 8, kvHeads: 1, headDim: 128, pageSize: 16, kv: "f16"},
+		{tokens: 130, start: 0, heads: 3, kvHeads: 3, headDim: 2, pageSize: 8, kv: "f16"},
+		{tokens: 5, start: 100, heads: 5, kvHeads: 1, headDim: 256, pageSize: 32, kv: "f32"},
 	} {
-		for _, kv := range KVs {
-			h := h
-			h.kv = kv
-			all = append(all, Case{h.name("qk_norm_rope"), func() *Setup { return h.qkNormRope(uint64(i)) }})
-		}
+		all = append(all, Case{h.name("qk_norm_rope"), func() *Setup { return h.qkNormRope(uint64(i)) }})
 	}
 	return all
 }
@@ -314,19 +310,21 @@ func normRope(x, gain, cosSin []float32) []float64 {
 
 func attentionPrefillCases() []Case {
 	var all []Case
-	for i, h := range []headShape{
-		{tokens: 1, start: 0, heads: 1, kvHeads: 1, headDim: 24, pageSize: 16},
-		{tokens: 3, start: 61, heads: 4, kvHeads: 2, headDim: 80, pageSize: 16, qExtra: 32},
-		{tokens: 17, start: 0, heads: 6, kvHeads: 2, headDim: 30, pageSize: 16, qkvExtra: 4},
-		{tokens: 65, start: 0, heads: 4, kvHeads: 2, headDim: 128, pageSize: 16},
-		{tokens: 33, start: 300, heads: 8, kvHeads: 1, headDim: 64, pageSize: 16},
-		{tokens: 130, start: 7, heads: 3, kvHeads: 3, headDim: 16, pageSize: 8},
-		{tokens: 20, start: 40, heads: 5, kvHeads: 1, headDim: 160, pageSize: 16},
-		{tokens: 9, start: 30, heads: 7, kvHeads: 1, headDim: 256, pageSize: 32},
+	for i, group := range []struct {
+		shape headShape
+		spans [][2]int // tokens, start
+	}{
+		{headShape{heads: 1, kvHeads: 1, headDim: 24, pageSize: 16, kv: "f32"}, [][2]int{{1, 0}, {3, 61}, {65, 0}, {130, 31}}},
+		{headShape{heads: 6, kvHeads: 2, headDim: 30, pageSize: 8, kv: "f16", qkvExtra: 4}, [][2]int{{17, 0}, {1, 64}, {65, 2}}},
+		{headShape{heads: 4, kvHeads: 2, headDim: 80, pageSize: 16, kv: "f32", qExtra: 32}, [][2]int{{3, 0}, {65, 7}}},
+		{headShape{heads: 4, kvHeads: 2, headDim: 128, pageSize: 16, kv: "f16"}, [][2]int{{65, 0}, {130, 100}}},
+		{headShape{heads: 8, kvHeads: 1, headDim: 128, pageSize: 16, kv: "f32"}, [][2]int{{33, 300}, {9, 0}}},
+		{headShape{heads: 5, kvHeads: 1, headDim: 160, pageSize: 16, kv: "f16"}, [][2]int{{20, 40}}},
+		{headShape{heads: 7, kvHeads: 1, headDim: 256, pageSize: 32, kv: "f16"}, [][2]int{{9, 30}, {17, 0}}},
 	} {
-		for _, kv := range KVs {
-			h := h
-			h.kv = kv
+		for _, span := range group.spans {
+			h := group.shape
+			h.tokens, h.start = span[0], span[1]
 			all = append(all, Case{h.name("attention_prefill"), func() *Setup { return h.attentionPrefill(uint64(i)) }})
 		}
 	}
@@ -337,23 +335,43 @@ func (h headShape) attentionPrefill(seed uint64) *Setup {
 	rng := NewRand(seed)
 	cache := h.cache()
 	qkv := Normal(rng, (h.tokens+1)*h.qkvStride(), 2)
+	table := RandomPageTable(rng, h.numPages(), cache.NumPages)
+	keys, values := cache.Random(rng, table, h.kvLen(), 1.5), cache.Random(rng, table, h.kvLen(), 1)
+	return h.attentionPrefillOf(cache, table, qkv, keys, values)
+}
+
+// AttentionChunk is one and the same sequence of 90 tokens, attended by tokens [start, start+tokens) in one pass.
+// stride is that of a token's row in the output "attn", in float32 numbers.
+func AttentionChunk(start, tokens int) (s *Setup, stride int) {
+	rng := NewRand(7)
+	h := headShape{tokens: 90, heads: 6, kvHeads: 2, headDim: 30, pageSize: 8, kv: "f16", qkvExtra: 4}
+	cache := h.cache()
+	qkv := Normal(rng, (h.tokens+1)*h.qkvStride(), 2)
+	table := RandomPageTable(rng, h.numPages(), cache.NumPages)
+	keys, values := cache.Random(rng, table, h.kvLen(), 1.5), cache.Random(rng, table, h.kvLen(), 1)
+	h.start, h.tokens = start, tokens
+	return h.attentionPrefillOf(cache, table, qkv[start*h.qkvStride():], keys, values), h.qPad()
+}
+
+// attentionPrefillOf attends to a cache that holds the sequence up to at least kvLen; qkv begins with this pass's rows.
+func (h headShape) attentionPrefillOf(cache KVShape, table []uint32, qkv []float32, keys, values []byte) *Setup {
+	qkv = append([]float32(nil), qkv[:(h.tokens+1)*h.qkvStride()]...)
 	for i := range qkv { // only the queries of this pass may be read
 		if i%h.qkvStride() >= h.heads*h.headDim || i/h.qkvStride() >= h.tokens {
 			qkv[i] = float32(math.NaN())
 		}
 	}
-	table := RandomPageTable(rng, h.numPages(), cache.NumPages)
-	keys, values := cache.Random(rng, table, h.kvLen(), 1.5), cache.Random(rng, table, h.kvLen(), 1)
 	want := Untouched((h.tokens + 1) * h.qPad())
-	for t := range h.tokens {
-		for head := range h.heads {
+	for head := range h.heads {
+		kvHead := head * h.kvHeads / h.heads
+		k, v := cache.Head(keys, table, kvHead, h.kvLen()), cache.Head(values, table, kvHead, h.kvLen())
+		for t := range h.tokens {
 			query := qkv[t*h.qkvStride()+head*h.headDim:][:h.headDim]
-			out := attend(cache, table, keys, values, query, head*h.kvHeads/h.heads, h.start+t+1)
-			copy(want[t*h.qPad()+head*h.headDim:], out)
+			copy(want[t*h.qPad()+head*h.headDim:], attend(query, k[:h.start+t+1], v))
 		}
 	}
 	consts := h.consts()
-	consts["Q_PAD"], consts["MAX_KV"] = uint32(h.qPad()), uint32(h.numPages()*h.pageSize)
+	consts["Q_PAD"], consts["MAX_KV"] = uint32(h.qPad()), 512
 	return &Setup{
 		Buffers: map[string][]byte{
 			"pass_state": PassState(h.tokens, h.start, 1, 0), "page_table": U32Bytes(table...), "qkv": F32Bytes(qkv),
@@ -369,12 +387,12 @@ func (h headShape) attentionPrefill(seed uint64) *Setup {
 	}
 }
 
-// attend is softmax(query keys^T / sqrt(headDim)) values over the positions [0, numPos).
-func attend(cache KVShape, table []uint32, keys, values []byte, query []float32, kvHead, numPos int) []float64 {
-	weights, largest := make([]float64, numPos), math.Inf(-1)
-	for pos := range weights {
+// attend is softmax(query keys^T / sqrt(headDim)) values over all keys, [positions, headDim].
+func attend(query []float32, keys, values [][]float64) []float64 {
+	weights, largest := make([]float64, len(keys)), math.Inf(-1)
+	for pos, key := range keys {
 		for d, q := range query {
-			weights[pos] += float64(q) * cache.Get(keys, cache.Index(table, pos, kvHead, d))
+			weights[pos] += float64(q) * key[d]
 		}
 		weights[pos] /= math.Sqrt(float64(len(query)))
 		largest = max(largest, weights[pos])
@@ -383,8 +401,8 @@ func attend(cache KVShape, table []uint32, keys, values []byte, query []float32,
 	for pos, w := range weights {
 		w = math.Exp(w - largest)
 		sum += w
-		for d := range out {
-			out[d] += w * cache.Get(values, cache.Index(table, pos, kvHead, d))
+		for d, v := range values[pos] {
+			out[d] += w * v
 		}
 	}
 	for d := range out {

@@ -1,0 +1,32 @@
+package kerneltest
+
+import (
+	"fmt"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+// Variants returns every kernel with its default constants and each number format it can take, once each; labels are
+// "kernel", "kernel/bf16", "kernel/f16", ... A device must compile all of them.
+func Variants() ([]gpu.KernelDesc, error) {
+	var all []gpu.KernelDesc
+	for _, name := range shaders.Names() {
+		texts := map[string]bool{}
+		for _, weight := range Weights {
+			for _, kv := range KVs {
+				desc, err := shaders.Specialize(name, shaders.Options{Weight: weight, KV: kv, Label: name})
+				if err != nil {
+					return nil, err
+				}
+				if texts[desc.WGSL] {
+					continue
+				}
+				texts[desc.WGSL] = true
+				desc.Label = fmt.Sprintf("%s/%s/%s", name, weight, kv)
+				all = append(all, desc)
+			}
+		}
+	}
+	return all, nil
+}
