@@ -85,13 +85,23 @@ func checkRoundTrip(c *context) {
 }
 
 func checkLargeWrite(c *context) {
-	const n = 20<<18 + 3 // more than 20 MiB, no multiple of any chunk
+	const n = 36<<18 + 3 // more than 36 MiB: no multiple of any chunk, and more than a backend stages at once
 	values := counting(n, 5)
 	b := c.buffer("large", 4*(n+2), storageUsages)
 	c.must(c.Write(b, 4, bytesOf(values)))
 	c.same("large write", c.read(b, 4, n), values)
 	c.same("word before a large write", c.read(b, 0, 1), []uint32{0})
 	c.same("word after a large write", c.read(b, 4*(n+1), 1), []uint32{0})
+
+	// Large and small writes to one place, without a wait between them: the last one stays.
+	for i := range uint32(10) {
+		large := counting(2<<18, i)
+		c.must(c.Write(b, 0, bytesOf([]uint32{1, 2})))
+		c.must(c.Write(b, 4, bytesOf(large)))
+		c.must(c.Write(b, 8, bytesOf([]uint32{i})))
+		large[1] = i
+		c.same("small and large writes", c.read(b, 0, 1+len(large)), append([]uint32{1}, large...))
+	}
 }
 
 func checkEmpty(c *context) {

@@ -34,6 +34,7 @@ extern uint64_t wgpuQueueSubmitForIndex(void *queue, size_t n, void *const *buff
 extern void wgpuQueueWriteBuffer(void *queue, void *buffer, uint64_t offset, const void *data, size_t size);
 extern void wgpuBufferMapAsync(void *buffer, uint32_t mode, size_t offset, size_t size, map_cb callback, void *user);
 extern const void *wgpuBufferGetConstMappedRange(void *buffer, size_t offset, size_t size);
+extern void *wgpuBufferGetMappedRange(void *buffer, size_t offset, size_t size);
 extern void wgpuBufferUnmap(void *buffer);
 extern void wgpuBufferDestroy(void *buffer);
 extern uint32_t wgpuDevicePoll(void *device, uint32_t wait, const wrapped_index *index);
@@ -41,7 +42,6 @@ extern void wgpuSetLogCallback(log_cb callback, void *user);
 extern void wgpuSetLogLevel(int level);
 
 enum { FILTER_VALIDATION = 0, FILTER_MEMORY = 1 };
-enum { MAP_READ = 1 };
 enum { LOG_WARN = 2 };
 
 // The first error wins: it is the innermost cause.
@@ -156,10 +156,10 @@ void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const vo
 
 static void on_map(int status, void *user) { __atomic_store_n((int32_t *)user, 1 + (int32_t)status, __ATOMIC_RELEASE); }
 
-void qw_map(void *device, void *buffer, size_t size, int32_t *status, qw_error *err) {
+void qw_map(void *device, void *buffer, uint32_t mode, size_t size, int32_t *status, qw_error *err) {
 	__atomic_store_n(status, 0, __ATOMIC_RELEASE);
 	scopes_push(device);
-	wgpuBufferMapAsync(buffer, MAP_READ, 0, size, on_map, status);
+	wgpuBufferMapAsync(buffer, mode, 0, size, on_map, status);
 	scopes_pop(device, err);
 }
 
@@ -170,6 +170,13 @@ int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err) {
 	if (src) memcpy(dst, src, size);
 	qw_unmap(device, buffer, err);
 	return src != NULL;
+}
+
+int qw_fill(void *device, void *buffer, const void *src, size_t size, qw_error *err) {
+	void *dst = wgpuBufferGetMappedRange(buffer, 0, size);
+	if (dst) memcpy(dst, src, size);
+	qw_unmap(device, buffer, err);
+	return dst != NULL;
 }
 
 void qw_unmap(void *device, void *buffer, qw_error *err) {

@@ -39,8 +39,11 @@ uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, in
 uint64_t qw_flush(void *queue, qw_error *err);
 void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const void *data, size_t size, qw_error *err);
 
+enum { QW_MAP_READ = 1, QW_MAP_WRITE = 2 };
 // qw_map starts mapping a staging buffer; *status becomes 1 + WGPUBufferMapAsyncStatus when a poll finds it done.
-void qw_map(void *device, void *buffer, size_t size, int32_t *status, qw_error *err);
+void qw_map(void *device, void *buffer, uint32_t mode, size_t size, int32_t *status, qw_error *err);
+// qw_fill copies into a buffer mapped for writing and unmaps it; it returns 0 when there was nothing mapped.
+int qw_fill(void *device, void *buffer, const void *src, size_t size, qw_error *err);
 int32_t qw_status(const int32_t *status);
 // qw_read copies a mapped staging buffer out and unmaps it; it returns 0 when there was nothing mapped.
 int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err);

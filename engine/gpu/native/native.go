@@ -96,6 +96,7 @@ type device struct {
 	flushes   [2]uint64 // submission indices of the last two flushes
 
 	staging stagingPool
+	upload  uploader
 	waiting sync.Mutex // held while polling
 }
 
@@ -141,11 +142,12 @@ func (b *buffer) releaseLocked() {
 
 // Usage bits of WebGPU's standard.
 const (
-	usageMapRead = 0x001
-	usageCopySrc = 0x004
-	usageCopyDst = 0x008
-	usageUniform = 0x040
-	usageStorage = 0x080
+	usageMapRead  = 0x001
+	usageMapWrite = 0x002
+	usageCopySrc  = 0x004
+	usageCopyDst  = 0x008
+	usageUniform  = 0x040
+	usageStorage  = 0x080
 )
 
 func wgpuUsage(u gpu.Usage) wgpuBufferUsage {
@@ -199,9 +201,9 @@ func (d *device) newBufferLocked(label string, sizeBytes uint64, usage gpu.Usage
 }
 
 // One WriteBuffer of the library allocates a staging buffer of its size and frees it when a later submission is done,
-// so large writes go in chunks and are flushed with at most two flushes under way.
+// so writes of largeWriteBytes go through the uploader, and many small ones are flushed with at most two flushes under way.
 const (
-	writeChunkBytes = 16 << 20
+	largeWriteBytes = 1 << 20
 	flushBytes      = 64 << 20
 )
 
@@ -212,20 +214,23 @@ func (d *device) Write(buf gpu.Buffer, offset uint64, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("native: %w", err)
 	}
-	for len(data) > 0 {
-		chunk := data[:min(len(data), writeChunkBytes)]
-		var caught C.qw_error
-		C.qw_write(d.dev, d.q, b.ref, C.uint64_t(offset), unsafe.Pointer(&chunk[0]), C.size_t(len(chunk)), &caught)
-		if err := d.takeError(&caught); err != nil {
-			return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(chunk), offset, b.label, err)
+	if len(data) >= largeWriteBytes {
+		if err := d.upload.write(d, b, offset, data); err != nil {
+			return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(data), offset, b.label, err)
 		}
-		d.unflushed += uint64(len(chunk))
-		offset += uint64(len(chunk))
-		data = data[len(chunk):]
-		if d.unflushed >= flushBytes {
-			if err := d.flushLocked(); err != nil {
-				return fmt.Errorf("native: write to buffer %q: %w", b.label, err)
-			}
+		return d.usable()
+	}
+	if len(data) == 0 {
+		return d.usable()
+	}
+	var caught C.qw_error
+	C.qw_write(d.dev, d.q, b.ref, C.uint64_t(offset), unsafe.Pointer(&data[0]), C.size_t(len(data)), &caught)
+	if err := d.takeError(&caught); err != nil {
+		return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(data), offset, b.label, err)
+	}
+	if d.unflushed += uint64(len(data)); d.unflushed >= flushBytes {
+		if err := d.flushLocked(); err != nil {
+			return fmt.Errorf("native: write to buffer %q: %w", b.label, err)
 		}
 	}
 	return d.usable()
@@ -416,6 +421,7 @@ func (d *device) Close() error {
 		r.releaseLocked()
 	}
 	d.staging.close(d)
+	d.upload.close()
 	for _, l := range d.layouts {
 		l.pipeline.Release()
 		l.groups.Release()

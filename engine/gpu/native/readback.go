@@ -160,7 +160,7 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readbac
 	s.index, err = d.submitLocked(step)
 	if err == nil {
 		var caught C.qw_error
-		C.qw_map(d.dev, s.ref, C.size_t(sizeBytes), s.status, &caught)
+		C.qw_map(d.dev, s.ref, C.QW_MAP_READ, C.size_t(sizeBytes), s.status, &caught)
 		err = d.takeError(&caught)
 	}
 	if err != nil {
