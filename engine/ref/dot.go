@@ -123,7 +123,7 @@ func addScaled(dst, rows, weights []float32) {
 func dotBF16(w []byte, x []float32) float32 {
 	var s0, s1, s2, s3, s4, s5, s6, s7 float32
 	for len(w) >= 16 && len(x) >= 8 {
-		u, v := w[:16:16], (*[8]float32)(x)
+		u, v := (*[16]byte)(w), (*[8]float32)(x)
 		s0 += bf16(u[0:2]) * v[0]
 		s1 += bf16(u[2:4]) * v[1]
 		s2 += bf16(u[4:6]) * v[2]
@@ -141,9 +141,9 @@ func dotBF16(w []byte, x []float32) float32 {
 func dotQ8(w, scales []byte, x []float32) float32 {
 	var s0, s1, s2, s3, s4, s5, s6, s7 float32
 	for len(w) >= 32 && len(x) >= 32 && len(scales) >= 2 {
-		scale := f16(scales)
+		scale, group, in := f16(scales), (*[32]byte)(w), (*[32]float32)(x)
 		for i := 0; i < 32; i += 8 {
-			u, v := (*[8]byte)(w[i:]), (*[8]float32)(x[i:])
+			u, v := group[i:i+8:i+8], in[i:i+8:i+8]
 			s0 += (int8Values[u[0]] * scale) * v[0]
 			s1 += (int8Values[u[1]] * scale) * v[1]
 			s2 += (int8Values[u[2]] * scale) * v[2]
@@ -182,7 +182,7 @@ func dotQ4(w, scales []byte, x []float32) float32 {
 // decodeBF16 widens a bf16 row; len(dst) is a multiple of 8.
 func decodeBF16(dst []float32, w []byte) {
 	for len(dst) >= 8 && len(w) >= 16 {
-		d, u := (*[8]float32)(dst), w[:16:16]
+		d, u := (*[8]float32)(dst), (*[16]byte)(w)
 		d[0], d[1], d[2], d[3] = bf16(u[0:2]), bf16(u[2:4]), bf16(u[4:6]), bf16(u[6:8])
 		d[4], d[5], d[6], d[7] = bf16(u[8:10]), bf16(u[10:12]), bf16(u[12:14]), bf16(u[14:16])
 		dst, w = dst[8:], w[16:]
@@ -192,10 +192,13 @@ func decodeBF16(dst []float32, w []byte) {
 // decodeQ8 widens a q8 row; len(dst) is a multiple of 32.
 func decodeQ8(dst []float32, w, scales []byte) {
 	for len(dst) >= 32 && len(w) >= 32 && len(scales) >= 2 {
-		scale := f16(scales)
-		d, u := (*[32]float32)(dst), (*[32]byte)(w)
-		for i := range d {
-			d[i] = int8Values[u[i]] * scale
+		scale, group, out := f16(scales), (*[32]byte)(w), (*[32]float32)(dst)
+		for i := 0; i < 32; i += 8 {
+			d, u := out[i:i+8:i+8], group[i:i+8:i+8]
+			d[0], d[1] = int8Values[u[0]]*scale, int8Values[u[1]]*scale
+			d[2], d[3] = int8Values[u[2]]*scale, int8Values[u[3]]*scale
+			d[4], d[5] = int8Values[u[4]]*scale, int8Values[u[5]]*scale
+			d[6], d[7] = int8Values[u[6]]*scale, int8Values[u[7]]*scale
 		}
 		dst, w, scales = dst[32:], w[32:], scales[2:]
 	}
@@ -205,10 +208,12 @@ func decodeQ8(dst []float32, w, scales []byte) {
 func decodeQ4(dst []float32, w, scales []byte) {
 	for len(dst) >= 32 && len(w) >= 16 && len(scales) >= 2 {
 		scale := f16(scales)
-		d, u := (*[32]float32)(dst), (*[16]byte)(w)
-		for i, b := range u {
-			d[2*i] = int4Values[b&15] * scale
-			d[2*i+1] = int4Values[b>>4] * scale
+		for i := 0; i < 4; i++ {
+			u, d := binary.LittleEndian.Uint32(w[4*i:]), (*[8]float32)(dst[8*i:])
+			d[0], d[1] = int4Values[u&15]*scale, int4Values[u>>4&15]*scale
+			d[2], d[3] = int4Values[u>>8&15]*scale, int4Values[u>>12&15]*scale
+			d[4], d[5] = int4Values[u>>16&15]*scale, int4Values[u>>20&15]*scale
+			d[6], d[7] = int4Values[u>>24&15]*scale, int4Values[u>>28]*scale
 		}
 		dst, w, scales = dst[32:], w[16:], scales[2:]
 	}

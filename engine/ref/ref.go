@@ -111,13 +111,14 @@ func New(m *weights.Model, opt Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkMemory(m.WeightBytes(), cacheBytes(c, opt), opt.NumPages*opt.PageSize); err != nil {
+		return nil, err
+	}
 	r := &Runner{Config: c, opt: opt, maxTokens: min(maxTokensPerPass, opt.NumPages*opt.PageSize)}
 	if err := r.load(m); err != nil {
 		return nil, err
 	}
-	if r.cache, err = newCache(c, opt); err != nil {
-		return nil, err
-	}
+	r.cache = newCache(c, opt)
 	r.rope = newRope(c, r.maxTokens)
 	floats := func(width int) []float32 { return make([]float32, r.maxTokens*width) }
 	r.act = activations{
@@ -192,11 +193,10 @@ func (r *Runner) Forward(req runner.Request) ([]float32, error) {
 		}
 	}
 	logits, err := r.pass(&req)
-	var bad *nonFiniteError
-	if errors.As(err, &bad) {
-		return nil, r.findNonFinite(&req, bad)
+	if err != nil {
+		return nil, r.explain(&req, err)
 	}
-	return logits, err
+	return logits, nil
 }
 
 // check refuses what cannot be run, before anything is written.
@@ -262,14 +262,18 @@ func checkFinite(tensor string, firstPosition, rows int, data []float32) error {
 	return nil
 }
 
-// findNonFinite repeats a failed pass (it overwrites the same slots with the same numbers) and names the layer and tensor
-// where the first NaN or infinity appears.
-func (r *Runner) findNonFinite(req *runner.Request, found *nonFiniteError) error {
+// explain names, when a pass failed on a NaN or infinity, the layer and tensor where the first one appears. It repeats
+// the pass, which overwrites the same slots with the same numbers.
+func (r *Runner) explain(req *runner.Request, err error) error {
+	var found *nonFiniteError
+	if !errors.As(err, &found) {
+		return err
+	}
 	start := req.Context.Start()
 	again := runner.Request{Context: req.Context, Logits: runner.LogitsNone, Tap: func(name string, rows int, data []float32) error {
 		return checkFinite(name, start, rows, data)
 	}}
-	_, err := r.pass(&again)
+	_, err = r.pass(&again)
 	var first *nonFiniteError
 	if !errors.As(err, &first) {
 		return fmt.Errorf("%w: every tensor before it is finite, so it comes from the last product", found)
