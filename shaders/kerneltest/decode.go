@@ -1,0 +1,301 @@
+package kerneltest
+
+// Cases of the decode kernels: one token at a time. Rows and lengths lie off what a workgroup owns and what 16 bytes hold;
+// every spread of a matrix-vector product over threads that autotuning may choose from gives the same result.
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+func init() { registered = append(registered, DecodeCases) }
+
+// DecodeCases lists the cases of the kernels that take one token.
+func DecodeCases() []Case {
+	var all []Case
+	for _, more := range [][]Case{embedCases(), matvecCases(), attentionCases()} {
+		all = append(all, more...)
+	}
+	return all
+}
+
+func embedCases() []Case {
+	var all []Case
+	for i, weight := range Weights {
+		all = append(all, Case{"embed/" + weight, func() *Setup { return embedSetup(weight, uint64(i)) }})
+	}
+	return all
+}
+
+// embedSetup gathers tokens from a table whose middle rows are in the dispatch; the others' rows must stay untouched.
+func embedSetup(weight string, seed uint64) *Setup {
+	const hidden, kPad, rowStart, rows = 100, 128, 40, 25
+	rng := NewRand(seed)
+	w := RandomMatrix(rng, weight, rows, hidden, kPad, 1)
+	tokens := []uint32{40, 64, 39, 65, 0, 52, 1 << 30}
+	want := Untouched((len(tokens) + 1) * kPad)
+	for t, id := range tokens {
+		if id >= rowStart && id < rowStart+rows {
+			copy(want[t*kPad:(t+1)*kPad], Float64s(w.Values[(int(id)-rowStart)*kPad:][:kPad]))
+		}
+	}
+	return &Setup{
+		Buffers: map[string][]byte{
+			"part": MatrixPart(rowStart, rows), "pass_state": PassState(len(tokens), 0, 1, 0), "tokens": U32Bytes(tokens...),
+			"weights": w.Data, "scales": w.Scales, "x": Poison((len(tokens) + 1) * kPad),
+		},
+		Steps: []Step{{
+			Kernel: "embed", Options: shaders.Options{Weight: weight, Consts: map[string]uint32{"K_PAD": kPad}},
+			Bindings: Bind("part", "pass_state", "tokens", "weights", "scales", "x"), Grid: [3]uint32{CeilDiv(kPad/8, 64), uint32(len(tokens) + 1), 1},
+		}},
+		Checks: []Check{{"x", F32, want, 0}},
+	}
+}
+
+// matvecCase is a shape of a decode matrix-vector kernel.
+type matvecCase struct {
+	kernel, weight           string
+	k, rows, rowStart        int
+	workgroup, threadsPerRow int
+}
+
+func matvecCases() []Case {
+	var all []Case
+	seed := uint64(0)
+	for _, kernel := range []string{"rmsnorm_qkv", "rmsnorm_gate_up", "rmsnorm_lm_head", "down"} {
+		for _, weight := range Weights {
+			for _, c := range []matvecCase{
+				{k: 64, rows: 2, workgroup: 128, threadsPerRow: 4},
+				{k: 100, rows: 70, rowStart: 32, workgroup: 64, threadsPerRow: 8},
+				{k: 1024, rows: 34, workgroup: 128, threadsPerRow: 32},
+				{k: 2600, rows: 18, rowStart: 16, workgroup: 256, threadsPerRow: 256},
+			} {
+				c.kernel, c.weight = kernel, weight
+				if kernel != "rmsnorm_gate_up" {
+					c.rows++
+				}
+				seed++
+				s := seed
+				name := fmt.Sprintf("%s/%s k=%d rows=%d threads=%d/%d", kernel, weight, c.k, c.rows, c.workgroup, c.threadsPerRow)
+				all = append(all, Case{name, func() *Setup { return c.setup(s) }})
+			}
+		}
+	}
+	return all
+}
+
+func (c matvecCase) setup(seed uint64) *Setup {
+	rng := NewRand(seed)
+	kPad := RoundUp(c.k, 32)
+	w := RandomMatrix(rng, c.weight, c.rows, c.k, kPad, 0.05)
+	xRow := 0
+	if c.kernel == "rmsnorm_lm_head" {
+		xRow = 2
+	}
+	x, gain := Rows(rng, xRow+1, c.k, kPad, 2), Rows(rng, 1, c.k, kPad, 1)
+	row := x[xRow*kPad : (xRow+1)*kPad]
+	row[c.k/2], gain[0] = 400, 96.5 // outliers, as residual streams and norms have
+	normed := c.kernel != "down"
+	inv := 1.0
+	if normed {
+		inv = invRMS(row[:c.k])
+	}
+	sums := make([]float64, c.rows)
+	for n := range sums {
+		for k := range c.k {
+			v := float64(row[k]) * float64(w.Values[n*kPad+k])
+			if normed {
+				v *= float64(gain[k])
+			}
+			sums[n] += v
+		}
+		sums[n] *= inv
+	}
+	size := c.rowStart + c.rows + 5
+	out, want := Poison(size), Untouched(size)
+	residual := Normal(rng, size, 1)
+	switch c.kernel {
+	case "rmsnorm_gate_up":
+		for n := 0; n < c.rows; n += 2 {
+			want[(c.rowStart+n)/2] = sums[n] / (1 + math.Exp(-sums[n])) * sums[n+1]
+		}
+	case "down":
+		out = F32Bytes(residual)
+		for n := range sums {
+			want[c.rowStart+n] = float64(residual[c.rowStart+n]) + sums[n]
+		}
+	default:
+		copy(want[c.rowStart:], sums)
+	}
+	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{"K_PAD": uint32(kPad), "WORKGROUP_SIZE": uint32(c.workgroup), "THREADS_PER_ROW": uint32(c.threadsPerRow)}}
+	bindings := Bind("part", "x", "weights", "scales", "out")
+	if normed {
+		opt.Consts["HIDDEN"] = uint32(c.k)
+		opt.Floats = map[string]float32{"EPS": eps}
+		bindings = Bind("part", "x", "gain", "weights", "scales", "out")
+	}
+	if c.kernel == "rmsnorm_lm_head" {
+		bindings = Bind("part", "pass_state", "x", "gain", "weights", "scales", "out")
+	}
+	groups := CeilDiv(c.rows, 4*c.workgroup/c.threadsPerRow)
+	return &Setup{
+		Buffers: map[string][]byte{
+			"part": MatrixPart(c.rowStart, c.rows), "pass_state": PassState(3, 0, 1, xRow), "x": F32Bytes(x), "gain": F32Bytes(gain),
+			"weights": w.Data, "scales": w.Scales, "out": out,
+		},
+		// One workgroup more than needed, folded over two dimensions.
+		Steps:  []Step{{Kernel: c.kernel, Options: opt, Bindings: bindings, Grid: [3]uint32{groups/2 + 1, 2, 1}}},
+		Checks: []Check{{"out", F32, want, f32Tolerance}},
+	}
+}
+
+// attentionCase is a decode step at position start, with its context spread over splits, through attention and attn_out.
+type attentionCase struct {
+	headShape
+	splits int
+	weight string
+	rows   int
+}
+
+const maxSplits = 32
+
+func attentionCases() []Case {
+	var all []Case
+	for i, c := range []attentionCase{
+		{headShape{heads: 1, kvHeads: 1, headDim: 24, start: 0}, 1, "bf16", 40},
+		{headShape{heads: 6, kvHeads: 2, headDim: 30, start: 17}, 1, "bf16", 33},
+		{headShape{heads: 6, kvHeads: 2, headDim: 30, start: 100}, 4, "q8", 33},
+		{headShape{heads: 4, kvHeads: 2, headDim: 80, start: 130}, 8, "q4", 64},
+		{headShape{heads: 4, kvHeads: 2, headDim: 128, start: 300}, 2, "bf16", 70},
+		{headShape{heads: 4, kvHeads: 2, headDim: 128, start: 31}, 32, "q8", 70},
+		{headShape{heads: 8, kvHeads: 1, headDim: 128, start: 63}, 2, "q4", 16},
+		{headShape{heads: 12, kvHeads: 1, headDim: 64, start: 200}, 3, "bf16", 16},
+		{headShape{heads: 5, kvHeads: 1, headDim: 160, start: 48}, 2, "bf16", 16},
+		{headShape{heads: 7, kvHeads: 1, headDim: 256, start: 20}, 1, "q8", 16},
+		{headShape{heads: 3, kvHeads: 3, headDim: 2, start: 40}, 2, "bf16", 16},
+	} {
+		for _, kv := range KVs {
+			c.kv, c.pageSize, c.tokens = kv, 16, 1
+			name := fmt.Sprintf("%s splits=%d %s", c.name("attention"), c.splits, c.weight)
+			all = append(all, Case{name, func() *Setup { return c.setup(uint64(i)) }})
+		}
+	}
+	return all
+}
+
+func (c attentionCase) setup(seed uint64) *Setup {
+	rng := NewRand(seed)
+	d, cache := c.headDim, c.cache()
+	qDim, kvDim, qPad := c.heads*d, c.kvHeads*d, RoundUp(c.heads*d, 32)
+	qkv, norms := Normal(rng, qDim+2*kvDim, 2), Normal(rng, 2*d, 1)
+	norms[d] = 20 // a key gain that amplifies roundings
+	table := RandomPageTable(rng, c.numPages(), cache.NumPages)
+	rope := RopeTable(c.kvLen(), d)
+	keys, values := cache.Random(rng, table, c.start, 1.5), cache.Random(rng, table, c.start, 1)
+
+	// The token's own key and value are attended to as the cache holds them.
+	wantK, wantV := Untouched(cache.Len()), Untouched(cache.Len())
+	attn := make([]float64, qPad)
+	for kvHead := range c.kvHeads {
+		at := func(head int) []float32 { return qkv[head*d : (head+1)*d] }
+		key := normRope(at(c.heads+kvHead), norms[d:], rope[c.start*d:])
+		value := Float64s(at(c.heads + c.kvHeads + kvHead))
+		slot := cache.Index(table, c.start, kvHead, 0)
+		copy(wantK[slot:], make([]float64, cache.HeadPad()))
+		copy(wantV[slot:], make([]float64, cache.HeadPad()))
+		copy(wantK[slot:], key)
+		copy(wantV[slot:], value)
+		ks, vs := cache.Head(keys, table, kvHead, c.start), cache.Head(values, table, kvHead, c.start)
+		ks, vs = append(ks, cache.rounded(key)), append(vs, cache.rounded(value))
+		group := c.heads / c.kvHeads
+		for head := kvHead * group; head < (kvHead+1)*group; head++ {
+			q := normRope(at(head), norms[:d], rope[c.start*d:])
+			copy(attn[head*d:], attend64(q, ks, vs))
+		}
+	}
+	w := RandomMatrix(rng, c.weight, c.rows, qDim, qPad, 0.05)
+	residual := Normal(rng, c.rows, 1)
+	want := Float64s(residual)
+	for n := range want {
+		for k, v := range attn {
+			want[n] += v * float64(w.Values[n*qPad+k])
+		}
+	}
+
+	attnOpt, outOpt, qTiles := c.options(qPad)
+	// The key is rounded to float16 from a float32 result: where that lies close to the middle of two neighbours the
+	// device may choose the other one, which moves the output by far less than the cache's own tolerance.
+	tolerance, outTolerance, copyTolerance := f32Tolerance, f32Tolerance, 0.0
+	if c.kv == "f16" {
+		tolerance, outTolerance, copyTolerance = f16Tolerance, f16Tolerance, f16Tolerance
+	}
+	outputs := uint64(4 * maxSplits * qPad)
+	splits := append(Poison(maxSplits*qPad), Poison(RoundUp(2*maxSplits*c.heads, 4))...)
+	clearPadding(splits, maxSplits, qPad, qDim)
+	return &Setup{
+		Buffers: map[string][]byte{
+			"pass_state": PassState(1, c.start, c.splits, 0), "page_table": U32Bytes(table...), "norms": F32Bytes(norms), "rope": F32Bytes(rope),
+			"qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits,
+			"part": MatrixPart(0, c.rows), "weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual),
+		},
+		Steps: []Step{
+			{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "page_table", "norms", "rope", "qkv", "k_cache", "v_cache", "splits"),
+				Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits), 1}},
+			{Kernel: "attn_out", Options: outOpt, Bindings: []Binding{{Buffer: "part"}, {Buffer: "pass_state"}, {Buffer: "splits", Size: outputs},
+				{Buffer: "splits", Offset: outputs}, {Buffer: "weights"}, {Buffer: "scales"}, {Buffer: "x"}}, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}},
+		},
+		Checks: []Check{
+			{"k_cache", cache.Format(), wantK, tolerance},
+			{"v_cache", cache.Format(), wantV, copyTolerance},
+			{"x", F32, want, outTolerance},
+		},
+	}
+}
+
+// options are the constants of attention and attn_out, and the number of query tiles of a KV head.
+func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
+	d, headPad, group := c.headDim, RoundUp(c.headDim, 8), c.heads/c.kvHeads
+	qTile := 1
+	for qTile < group && qTile < 8 && 2*qTile*headPad <= 2048 {
+		qTile *= 2
+	}
+	qTiles = (group + qTile - 1) / qTile
+	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
+		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
+		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "MAX_PAGES": uint32(c.numPages()), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
+		"LANES": uint32(64 / qTile), "Q_SHARED": uint32((qTile + 1) * (headPad + 1)),
+	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
+	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
+		"K_PAD": uint32(qPad), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "MAX_SPLITS": maxSplits, "COEFS": uint32(maxSplits * c.heads),
+		"WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32,
+	}}
+	return attention, attnOut, qTiles
+}
+
+// rounded is what numbers become in the cache.
+func (s KVShape) rounded(v []float64) []float64 {
+	cell := make([]byte, 4)
+	out := make([]float64, len(v))
+	for i, x := range v {
+		out[i] = float64(s.Set(cell, 0, float32(x)))
+	}
+	return out
+}
+
+// clearPadding zeroes the columns from cols to stride of float32 [rows, stride], as the engine's buffers have them.
+func clearPadding(data []byte, rows, stride, cols int) {
+	for r := range rows {
+		clear(data[4*(r*stride+cols) : 4*(r+1)*stride])
+	}
+}
+
+// attend64 is attend with a query in float64.
+func attend64(query []float64, keys, values [][]float64) []float64 {
+	q := make([]float32, len(query))
+	for i, v := range query {
+		q[i] = float32(v)
+	}
+	return attend(q, keys, values)
+}
