@@ -102,7 +102,9 @@ func TestGolden(t *testing.T) {
 
 // newerThanLibrary tells whether the library's regex engine and normalizer may know less of Unicode than Go does.
 func newerThanLibrary(text string) bool {
-	return strings.IndexFunc(text, func(r rune) bool { return differs[r] || !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.C) }) >= 0
+	return strings.IndexFunc(text, func(r rune) bool {
+		return differs[r] || !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.C)
+	}) >= 0
 }
 
 var differs = map[rune]bool{}
