@@ -7,6 +7,8 @@ require (
 	golang.org/x/text v0.30.0
 )
 
+require github.com/ardanlabs/jinja v1.5.0 // indirect
+
 require (
 	github.com/daulet/tokenizers v1.22.1 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
@@ -16,6 +18,6 @@ require (
 	github.com/schollz/progressbar/v3 v3.18.0 // indirect
 	github.com/spf13/cobra v1.10.1 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
-	golang.org/x/sys v0.37.0 // indirect
+	golang.org/x/sys v0.43.0 // indirect
 	golang.org/x/term v0.36.0 // indirect
 )

@@ -12,23 +12,23 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/qwen-wgpu/qwen-wgpu/engine/chat/jinja"
+	"github.com/ardanlabs/jinja"
 )
 
 // Template is a model's chat template, safe for concurrent use.
 type Template struct {
 	jinja  *jinja.Template
 	source string
-	vars   *jinja.Dict // what every rendering sees: the tokenizer's bos_token, eos_token, …
+	vars   jinja.Value // what every rendering sees: the tokenizer's bos_token, eos_token, …
 }
 
 // Parse reads a template (a chat_template.jinja).
 func Parse(source string) (*Template, error) {
-	t, err := jinja.Parse(source)
+	t, err := compile(source)
 	if err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
-	return &Template{jinja: t, source: source, vars: new(jinja.Dict)}, nil
+	return &Template{jinja: t, source: source, vars: jinja.NewDict()}, nil
 }
 
 // ErrNoTemplate is wrapped by the error about a tokenizer_config.json without a template.
@@ -45,25 +45,19 @@ func ParseConfig(tokenizerConfigJSON []byte) (*Template, error) {
 }
 
 func parseConfig(data []byte) (*Template, error) {
-	v, err := jinja.ParseJSON(data)
-	if err != nil {
+	var config struct {
+		ChatTemplate json.RawMessage `json:"chat_template"`
+	}
+	var tokens map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(data, &config), json.Unmarshal(data, &tokens)); err != nil {
 		return nil, err
 	}
-	config, ok := v.(*jinja.Dict)
-	if !ok {
-		return nil, errors.New("not an object")
-	}
-	source := ""
-	switch v, _ := config.Get("chat_template"); v := v.(type) {
-	case string:
-		source = v
-	case *jinja.List:
-		for _, item := range v.Items {
-			if d, ok := item.(*jinja.Dict); ok {
-				if name, _ := d.Get("name"); name == "default" {
-					v, _ := d.Get("template")
-					source, _ = v.(string)
-				}
+	var source string
+	var named []struct{ Name, Template string }
+	if json.Unmarshal(config.ChatTemplate, &source) != nil && json.Unmarshal(config.ChatTemplate, &named) == nil {
+		for _, n := range named {
+			if n.Name == "default" {
+				source = n.Template
 			}
 		}
 	}
@@ -75,13 +69,14 @@ func parseConfig(data []byte) (*Template, error) {
 		return nil, err
 	}
 	for _, name := range []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"} {
-		token, _ := config.Get(name)
-		if d, ok := token.(*jinja.Dict); ok { // an added token with its settings
-			token, _ = d.Get("content")
+		var text string
+		var added struct{ Content *string } // an added token with its settings
+		if json.Unmarshal(tokens[name], &added) == nil && added.Content != nil {
+			text = *added.Content
+		} else if json.Unmarshal(tokens[name], &text) != nil || text == "" {
+			continue
 		}
-		if text, ok := token.(string); ok {
-			t.vars.Set(name, text)
-		}
+		t.vars.AsDict().Set(name, jinja.NewString(text))
 	}
 	return t, nil
 }
@@ -111,22 +106,44 @@ func (t *Template) Render(ctx Context) (string, error) {
 // RenderJSON returns the prompt for a context in JSON: the template's variables in one object, as transformers passes them
 // ("messages", "tools", "add_generation_prompt", "enable_thinking", …). The order of keys and the kind of numbers are kept.
 func (t *Template) RenderJSON(contextJSON []byte) (string, error) {
-	v, err := jinja.ParseJSON(contextJSON)
+	ctx, err := parseObject(contextJSON)
 	if err != nil {
 		return "", fmt.Errorf("chat: context: %w", err)
 	}
-	ctx, ok := v.(*jinja.Dict)
-	if !ok {
-		return "", errors.New("chat: context: not a JSON object")
+	if err := t.checkMessages(ctx); err != nil {
+		return "", fmt.Errorf("chat: context: %w", err)
 	}
-	vars := new(jinja.Dict)
-	vars.Update(t.vars)
-	vars.Update(ctx)
-	text, err := t.jinja.Render(vars)
+	vars := jinja.NewDict().AsDict()
+	for _, from := range []*jinja.Dict{t.vars.AsDict(), ctx} {
+		for _, name := range from.Keys {
+			vars.Set(name, from.Data[name])
+		}
+	}
+	text, err := execute(t.jinja, vars)
 	if err != nil {
 		return "", fmt.Errorf("chat: template: %w", err)
 	}
 	return text, nil
+}
+
+// checkMessages refuses what templates are not written for; the library would render half a prompt from it.
+func (t *Template) checkMessages(ctx *jinja.Dict) error {
+	if !strings.Contains(t.source, "messages") {
+		return nil
+	}
+	messages, ok := ctx.Get("messages")
+	if !ok || !messages.IsList() || messages.AsList().Len() == 0 {
+		return errors.New(`"messages" is not a list of at least one message`)
+	}
+	for i, m := range messages.AsList().Items {
+		if !m.IsDict() {
+			return fmt.Errorf("message %d is not an object", i)
+		}
+		if role, _ := m.AsDict().Get("role"); !role.IsString() {
+			return fmt.Errorf("message %d has no role", i)
+		}
+	}
+	return nil
 }
 
 // marshal writes the context's JSON. Arguments of tool calls become objects, as templates are written for; those that are no
