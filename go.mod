@@ -7,7 +7,11 @@ require (
 	golang.org/x/text v0.30.0
 )
 
-require github.com/ardanlabs/jinja v1.5.0 // indirect
+require (
+	github.com/andybalholm/brotli v1.2.8 // indirect
+	github.com/ardanlabs/jinja v1.5.0 // indirect
+	github.com/evanw/esbuild v0.28.2 // indirect
+)
 
 require (
 	github.com/daulet/tokenizers v1.22.1 // indirect
@@ -21,3 +25,5 @@ require (
 	golang.org/x/sys v0.43.0 // indirect
 	golang.org/x/term v0.36.0 // indirect
 )
+
+ignore ./web/node_modules
