@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 		Version:       version(),
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
-	root.AddCommand(newRun(), newTrace(), newBench(), newDoctor(), newTokenize())
+	root.AddCommand(newRun(), newTrace(), newBench(), newDoctor(), newTokenize(), newTemplate())
 	return root
 }
 
