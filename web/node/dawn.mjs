@@ -1,0 +1,19 @@
+// Dawn, Chrome's WebGPU, in Node: what navigator.gpu is in a browser.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+// Debian's chromium brings SwiftShader, a Vulkan device on the CPU. It serves where no driver is named and no GPU is there.
+const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
+/**
+ * @param {{ swiftshader?: boolean }} [options] swiftshader: use the CPU device
+ * @returns {Promise<{gpu: GPU, library: string}>}
+ */
+export async function openDawn({ swiftshader = false } = {}) {
+  if (swiftshader) process.env.VK_ICD_FILENAMES = process.env.VK_DRIVER_FILES = SWIFTSHADER;
+  const { create, globals } = await import("webgpu");
+  Object.assign(globalThis, globals);
+  const flags = ["backend=vulkan", "enable-dawn-features=allow_unsafe_apis"];
+  const { version } = JSON.parse(readFileSync(fileURLToPath(new URL("package.json", import.meta.resolve("webgpu"))), "utf8"));
+  return { gpu: create(flags), library: `Dawn (npm webgpu ${version}, Node ${process.versions.node})` };
+}
