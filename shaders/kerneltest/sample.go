@@ -1,0 +1,221 @@
+package kerneltest
+
+// Cases of sampling on the device: the token must be the one that engine/sampling draws from the same logits, and the pass
+// state must stand where the next decode pass needs it.
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+func init() { registered = append(registered, SampleCases) }
+
+// sampleCase is one draw.
+type sampleCase struct {
+	name   string
+	vocab  int
+	params sampling.Params
+	logits func(rng *rand.Rand, i int) float32 // default: normal, with some far above
+	text   bool                                // penalties and bias see a text
+	failed bool
+}
+
+func sampled(temperature float32, topK int, topP, minP float32) sampling.Params {
+	p := sampling.Default()
+	p.Temperature, p.TopK, p.TopP, p.MinP = temperature, topK, topP, minP
+	return p
+}
+
+// SampleCases lists the cases of sample_slices and sample_token.
+func SampleCases() []Case {
+	const vocab = 5003
+	penalties := sampled(0.8, 40, 0.95, 0)
+	penalties.RepetitionPenalty, penalties.PresencePenalty, penalties.FrequencyPenalty = 1.3, 0.7, 0.2
+	penalties.LogitBias = map[int32]float32{7: 4, 4999: -3, 100: float32(math.Inf(-1)), 101: 9}
+	allowed := sampled(1, 20, 1, 0)
+	allowed.AllowedVocab = 4000
+	greedyPenalties := penalties
+	greedyPenalties.Temperature = 0
+	equal := func(*rand.Rand, int) float32 { return 1.5 }
+	rising := func(_ *rand.Rand, i int) float32 { return float32(i) * 1e-3 }
+	blocks := func(_ *rand.Rand, i int) float32 { return float32(i / 700) } // more than LIST equal ones on top
+	var all []Case
+	for _, c := range []sampleCase{
+		{name: "greedy", vocab: vocab, params: sampling.Greedy()},
+		{name: "greedy, all equal", vocab: vocab, params: sampling.Greedy(), logits: equal},
+		{name: "greedy, penalties", vocab: vocab, params: greedyPenalties, text: true},
+		{name: "top-k 20, top-p 0.95", vocab: vocab, params: sampled(0.6, 20, 0.95, 0)},
+		{name: "top-k 128", vocab: vocab, params: sampled(1.5, 128, 1, 0)},
+		{name: "top-k 128 of equal ones", vocab: vocab, params: sampled(1, 128, 1, 0), logits: equal},
+		{name: "top-k 100 of blocks", vocab: vocab, params: sampled(1, 100, 1, 0), logits: blocks},
+		{name: "top-k 64 of a slope", vocab: vocab, params: sampled(1, 64, 0.9, 0), logits: rising},
+		{name: "min-p", vocab: vocab, params: sampled(1.2, 50, 1, 0.1)},
+		{name: "top-p only the first", vocab: vocab, params: sampled(0.7, 20, 0.01, 0)},
+		{name: "penalties and bias", vocab: vocab, params: penalties, text: true},
+		{name: "ids that the tokenizer does not define", vocab: vocab, params: allowed, logits: rising},
+		{name: "a vocabulary smaller than top-k", vocab: 50, params: sampled(1, 100, 1, 0)},
+		{name: "NaN", vocab: vocab, params: sampling.Greedy(), failed: true, logits: func(_ *rand.Rand, i int) float32 {
+			if i == 4777 {
+				return float32(math.NaN())
+			}
+			return 1
+		}},
+		{name: "infinity", vocab: vocab, params: sampled(1, 5, 1, 0), failed: true, logits: func(_ *rand.Rand, i int) float32 {
+			if i == 3 {
+				return float32(math.Inf(-1))
+			}
+			return 1
+		}},
+	} {
+		for seed := range uint64(3) {
+			all = append(all, Case{fmt.Sprintf("sample_slices+sample_token/%s/%d", c.name, seed), func() *Setup { return c.setup(seed) }})
+		}
+	}
+	return all
+}
+
+const (
+	sampleRing    = 4
+	sampleTokens  = 64
+	samplePageLen = 16
+)
+
+func (c sampleCase) setup(seed uint64) *Setup {
+	rng := NewRand(seed + 77)
+	p := c.params
+	p.Seed = rng.Uint64()
+	position := rng.IntN(3000)
+	logits := make([]float32, c.vocab)
+	for i := range logits {
+		if c.logits != nil {
+			logits[i] = c.logits(rng, i)
+			continue
+		}
+		logits[i] = float32(rng.NormFloat64() * 2)
+		if rng.IntN(100) == 0 {
+			logits[i] += 8
+		}
+	}
+	var prompt, generated []int32
+	if c.text {
+		for range 200 {
+			prompt, generated = append(prompt, int32(rng.IntN(c.vocab))), append(generated, int32(rng.IntN(c.vocab/10)))
+		}
+		position = len(prompt) + len(generated)
+	}
+	want := sampling.Result{Token: -1}
+	if !c.failed {
+		want = hostSample(p, logits, prompt, generated, position)
+	}
+	state, wantState := vocabState(p, c.vocab, prompt, generated), Untouched(2*c.vocab)
+	for i := range wantState {
+		wantState[i] = float64(state[i])
+	}
+	slice := 16
+	numSlices := int(CeilDiv(c.vocab, slice))
+	drawn := uint32(rng.IntN(1000))
+	passState := make([]uint32, sampleTokens+4)
+	copy(passState, []uint32{5, uint32(position - 5), uint32(position), 1, 4, drawn})
+	wantPass := Untouched(len(passState))
+	for i, v := range []int{1, position, position + 1, sampleSplits(position), 0, int(drawn) + 1} {
+		wantPass[i] = float64(v)
+	}
+	wantID, wantLogProb := Untouched(2*sampleRing), Untouched(2*sampleRing)
+	at := 2 * int(drawn%sampleRing)
+	wantID[at], wantID[at+1], wantLogProb[at], wantLogProb[at+1] = math.MaxUint32, Any, Any, Any
+	logProbTolerance := 0.0
+	if c.failed { // what is drawn does not matter, only that nothing lies outside
+		wantPass[sampleTokens] = Any
+		for i := range wantState {
+			wantState[i] = Any
+		}
+	} else {
+		wantPass[sampleTokens] = float64(want.Token)
+		wantState[2*want.Token] = float64((state[2*want.Token] | seenBit) + 1)
+		wantID[at], wantLogProb[at+1] = float64(want.Token), float64(want.LogProb)
+		// It is a difference of numbers of the logits' size, however small it is itself.
+		logProb := math.Abs(float64(want.LogProb))
+		logProbTolerance = 4e-7 * max(logProb, float64(slices.Max(logits))) / logProb
+	}
+	topK, allowed, inv := 1, c.vocab, float32(1)
+	if p.AllowedVocab > 0 {
+		allowed = p.AllowedVocab
+	}
+	if p.Temperature > 0 {
+		topK, inv = min(p.TopK, allowed), 1/p.Temperature
+	}
+	adjust := uint32(0)
+	if c.text {
+		adjust = 1
+	}
+	f := math.Float32bits
+	return &Setup{
+		Buffers: map[string][]byte{
+			"params": U32Bytes(uint32(p.Seed), uint32(p.Seed>>32), uint32(topK), uint32(allowed), f(inv), f(p.TopP), f(p.MinP),
+				f(p.RepetitionPenalty), f(p.PresencePenalty), f(p.FrequencyPenalty), adjust, 0),
+			"logits": F32Bytes(logits), "vocab_state": U32Bytes(state...), "slices": make([]byte, 16*numSlices), "pass_state": U32Bytes(passState...),
+			"sampled": Poison(2 * sampleRing),
+		},
+		Steps: []Step{
+			{Kernel: "sample_slices", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice)}},
+				Bindings: Bind("params", "logits", "vocab_state", "slices"), Grid: [3]uint32{uint32(numSlices), 1, 1}},
+			{Kernel: "sample_token", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice),
+				"NUM_SLICES": uint32(numSlices), "PAGE_SIZE": samplePageLen, "RING": sampleRing, "TOKENS": sampleTokens}},
+				Bindings: Bind("params", "logits", "slices", "vocab_state", "pass_state", "sampled"), Grid: [3]uint32{1, 1, 1}},
+		},
+		Checks: []Check{{"sampled", U32, wantID, 0}, {"sampled", F32, wantLogProb, logProbTolerance}, {"pass_state", U32, wantPass, 0}, {"vocab_state", U32, wantState, 0}},
+	}
+}
+
+const seenBit = 1 << 31
+
+// vocabState is what the host writes for the penalties and the bias: pairs of count and bits of the bias.
+func vocabState(p sampling.Params, vocab int, prompt, generated []int32) []uint32 {
+	state := make([]uint32, 2*vocab)
+	for _, id := range prompt {
+		state[2*id] |= seenBit
+	}
+	for _, id := range generated {
+		state[2*id] = (state[2*id] | seenBit) + 1
+	}
+	for id, b := range p.LogitBias {
+		state[2*id+1] = math.Float32bits(b)
+	}
+	return state
+}
+
+// hostSample draws the token at a position; those before it that are not given do not matter.
+func hostSample(p sampling.Params, logits []float32, prompt, generated []int32, position int) sampling.Result {
+	s, err := sampling.New(p, len(logits))
+	if err != nil {
+		panic(err)
+	}
+	filler := make([]int32, position-len(prompt)-len(generated))
+	if err := s.AcceptPrompt(append(filler, prompt...)); err != nil {
+		panic(err)
+	}
+	for _, id := range generated {
+		if err := s.Accept(id); err != nil {
+			panic(err)
+		}
+	}
+	r, err := s.Sample(logits)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// sampleSplits is the number of splits of the next decode pass: a power of two with at most 8 pages each.
+func sampleSplits(position int) int {
+	splits := 1
+	for splits < 32 && position/samplePageLen+1 > 8*splits {
+		splits *= 2
+	}
+	return splits
+}

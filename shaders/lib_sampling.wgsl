@@ -1,0 +1,48 @@
+// Scores of a row of logits, as engine/sampling defines them: penalties and bias applied, forbidden tokens lowest.
+// Included by kernels that declare `params: Sampling`, `logits: array<f32>` and `vocab_state: array<vec2<u32>>`.
+
+struct Sampling {
+    seed_lo: u32,
+    seed_hi: u32,
+    top_k: u32,          // candidates kept, 1 for greedy
+    allowed: u32,        // ids from it up are never sampled
+    inv_temperature: f32,
+    top_p: f32,
+    min_p: f32,
+    repetition: f32,
+    presence: f32,
+    frequency: f32,
+    adjust: u32,         // 1: vocab_state counts
+}
+
+const LOWEST: f32 = -3.4028234e38;
+const SEEN: u32 = 0x80000000u;
+
+// vocab_state[id]: x = how often generated, with SEEN set if it stands anywhere in the text; y = bits of the logit bias,
+// those of -infinity forbid the token.
+fn score(id: u32) -> f32 {
+    if (id >= params.allowed) {
+        return LOWEST;
+    }
+    var s = logits[id];
+    if (params.adjust != 0u) {
+        let st = vocab_state[id];
+        if ((st.x & SEEN) != 0u) {
+            s = select(s * params.repetition, s / params.repetition, s > 0.0);
+        }
+        let count = st.x & ~SEEN;
+        if (count > 0u) {
+            s -= f32(count) * params.frequency + params.presence;
+        }
+        if (st.y == 0xff800000u) {
+            return LOWEST;
+        }
+        s += bitcast<f32>(st.y);
+    }
+    return s;
+}
+
+// By bits, because compilers may assume that there is no NaN.
+fn not_finite(v: f32) -> bool {
+    return (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u;
+}
