@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 )
 
 // BenchRow is one measurement; rates are medians over repetitions.
@@ -57,20 +57,17 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 	start := max(depth, 1)
 	err := e.benchSession(ctx, start, start, func(s *Session, ids []int32) error {
 		for i := range repetitions + 1 {
-			next := ids[start-1]
-			begin := time.Now()
-			for range numTokens {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				logits, err := s.pass([]int32{next}, runner.LogitsLast, nil)
-				if err != nil {
-					return err
-				}
-				next = argmax(logits)
+			var times []time.Time
+			// The first token belongs to the prefill of the last prompt token.
+			_, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: numTokens + 1, IgnoreEOS: true}, func(sampling.Result) error {
+				times = append(times, time.Now())
+				return nil
+			})
+			if err != nil {
+				return err
 			}
 			if i > 0 {
-				row.Seconds = append(row.Seconds, time.Since(begin).Seconds())
+				row.Seconds = append(row.Seconds, times[numTokens].Sub(times[0]).Seconds())
 			}
 			if err := s.truncate(start); err != nil {
 				return err

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
@@ -38,13 +40,21 @@ type Options struct {
 	// Progress is called while weights are loaded, with bytes done and in all; may be nil.
 	Progress  func(doneBytes, totalBytes int64)
 	Tokenizer tokenizer.Interface // instead of the model's tokenizer.json read in Go; may be nil
+	// HostSampling has every token sampled on the host from the logits, one pass at a time; for comparison and tests.
+	HostSampling bool
+	// RunAhead is the number of tokens in flight where the device samples; 0: chosen from the time that a step takes.
+	RunAhead int
 	// Fault is for fault-injection tests, see kvcache.Fault.
 	Fault *kvcache.Fault
 }
 
 // Engine is one model, ready to run. Its sessions may be used from several goroutines; their passes take turns.
 type Engine struct {
-	mu     sync.Mutex // held for one pass and its page accounting
+	turn     sync.Mutex    // held for a pass, or for a chain of passes whose state is on the device
+	waiting  atomic.Int32  // sessions that wait for their turn
+	stepTime time.Duration // of a decode step; guarded by turn
+
+	mu     sync.Mutex // guards pages
 	model  *weights.Model
 	runner runner.Runner
 	pages  *kvcache.PageManager
@@ -83,6 +93,18 @@ func Open(m *weights.Model, opt Options) (*Engine, error) {
 	return e, nil
 }
 
+// acquire waits for a turn on the runner.
+func (e *Engine) acquire() {
+	e.waiting.Add(1)
+	e.turn.Lock()
+	e.waiting.Add(-1)
+}
+
+func (e *Engine) release() { e.turn.Unlock() }
+
+// wanted tells whether another session waits.
+func (e *Engine) wanted() bool { return e.waiting.Load() > 0 }
+
 // Config is the model's shape.
 func (e *Engine) Config() *config.Config { return e.model.Config }
 
@@ -104,15 +126,15 @@ func (e *Engine) CacheStats() kvcache.Stats {
 
 // Close frees the model. Sessions must not be used afterwards.
 func (e *Engine) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.acquire()
+	defer e.release()
 	return e.runner.Close()
 }
 
 // Tune measures how the device's kernels are best spread over threads and keeps the fastest; on the CPU it does nothing.
 func (e *Engine) Tune(rounds int) ([]forward.TuneRow, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.acquire()
+	defer e.release()
 	if f, ok := e.runner.(*forward.Runner); ok {
 		return f.Tune(rounds)
 	}

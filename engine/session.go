@@ -50,22 +50,32 @@ type SyncStats struct {
 
 // pass runs tokens behind those that are cached. A pass that fails leaves the session as it was.
 func (s *Session) pass(tokens []int32, want runner.LogitsWanted, tap runner.Tap) ([]float32, error) {
-	s.e.mu.Lock()
-	defer s.e.mu.Unlock()
-	ic, err := s.e.pages.Begin(s.seq, tokens)
+	s.e.acquire()
+	defer s.e.release()
+	ic, err := s.begin(tokens)
 	if err != nil {
-		if errors.Is(err, kvcache.ErrFull) {
-			return nil, fmt.Errorf("%w: %d tokens are cached, %d more do not fit the %d of the KV cache (%v); ask for a larger context or clear the conversation",
-				ErrContextFull, s.seq.Len(), len(tokens), s.e.opt.ContextTokens, err)
-		}
 		return nil, err
 	}
 	logits, err := s.e.runner.Forward(runner.Request{Context: ic, Logits: want, Tap: tap})
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
 	if err != nil {
 		ic.Abort()
 		return nil, err
 	}
 	return logits, ic.Commit()
+}
+
+// begin reserves pages for tokens. The caller has acquired the engine.
+func (s *Session) begin(tokens []int32) (*kvcache.InferenceContext, error) {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	ic, err := s.e.pages.Begin(s.seq, tokens)
+	if errors.Is(err, kvcache.ErrFull) {
+		err = fmt.Errorf("%w: %d tokens are cached, %d more do not fit the %d of the KV cache (%v); ask for a larger context or clear the conversation",
+			ErrContextFull, s.seq.Len(), len(tokens), s.e.opt.ContextTokens, err)
+	}
+	return ic, err
 }
 
 // checkPrompt refuses what cannot be run before anything is.
@@ -89,34 +99,47 @@ func (s *Session) checkPrompt(ids []int32) error {
 // left in the cache), forgets what differs and prefills the rest in chunks. It returns the logits [vocab] behind the last
 // token. When ctx ends, the chunks done so far stay cached.
 func (s *Session) Sync(ctx context.Context, ids []int32) ([]float32, SyncStats, error) {
-	stats := SyncStats{Prompt: len(ids)}
-	if err := s.checkPrompt(ids); err != nil {
-		return nil, stats, err
-	}
 	begin := time.Now()
-	reused, err := s.keepPrefix(ids)
+	last, stats, err := s.syncHead(ctx, ids)
 	if err != nil {
 		return nil, stats, err
 	}
-	stats.Reused = reused
-	var logits []float32
-	for done := reused; done < len(ids); {
+	logits, err := s.pass(last, runner.LogitsLast, nil)
+	if err != nil {
+		return nil, stats, prefillError(len(ids)-len(last), len(last), err)
+	}
+	stats.Prefilled += len(last)
+	stats.Duration = time.Since(begin)
+	return logits, stats, nil
+}
+
+func prefillError(start, n int, err error) error {
+	return fmt.Errorf("engine: prefill of tokens %d to %d: %w", start, start+n-1, err)
+}
+
+// syncHead does all of Sync but the last chunk, which it returns.
+func (s *Session) syncHead(ctx context.Context, ids []int32) (last []int32, stats SyncStats, err error) {
+	stats.Prompt = len(ids)
+	if err := s.checkPrompt(ids); err != nil {
+		return nil, stats, err
+	}
+	done, err := s.keepPrefix(ids)
+	if err != nil {
+		return nil, stats, err
+	}
+	stats.Reused = done
+	for n := s.e.passTokens(); ; done += n {
 		if err := ctx.Err(); err != nil {
 			return nil, stats, err
 		}
-		n := min(s.e.passTokens(), len(ids)-done)
-		want := runner.LogitsNone
-		if done+n == len(ids) {
-			want = runner.LogitsLast
+		if len(ids)-done <= n {
+			return ids[done:], stats, nil
 		}
-		if logits, err = s.pass(ids[done:done+n], want, nil); err != nil {
-			return nil, stats, fmt.Errorf("engine: prefill of tokens %d to %d: %w", done, done+n-1, err)
+		if _, err := s.pass(ids[done:done+n], runner.LogitsNone, nil); err != nil {
+			return nil, stats, prefillError(done, n, err)
 		}
-		done += n
 		stats.Prefilled += n
 	}
-	stats.Duration = time.Since(begin)
-	return logits, stats, nil
 }
 
 // keepPrefix truncates the session to the longest common prefix with ids, at most all but the last token, whose logits
@@ -164,70 +187,4 @@ type Result struct {
 	Tokens   []int32 // generated ids, a stop token included
 	Reason   Reason
 	Duration time.Duration // of the decode, without the prefill
-}
-
-// Generate answers the prompt ids: it syncs, then samples token by token and hands each to emit, which may return ErrStop.
-// The result says what was done also when err is not nil.
-func (s *Session) Generate(ctx context.Context, ids []int32, opt GenerateOptions, emit func(sampling.Result) error) (res Result, err error) {
-	if opt.Sampling.AllowedVocab == 0 {
-		n, err := s.e.definedVocab()
-		if err != nil {
-			return res, err
-		}
-		opt.Sampling.AllowedVocab = n
-	}
-	sampler, err := sampling.New(opt.Sampling, s.e.Config().VocabSize)
-	if err != nil {
-		return res, err
-	}
-	logits, stats, err := s.Sync(ctx, ids)
-	res.Sync = stats
-	if err != nil {
-		if ctx.Err() != nil {
-			res.Reason = ReasonCancelled
-		}
-		return res, err
-	}
-	if err := sampler.AcceptPrompt(ids); err != nil {
-		return res, err
-	}
-	begin := time.Now()
-	defer func() { res.Duration = time.Since(begin) }()
-	for {
-		picked, err := sampler.Sample(logits)
-		if err != nil {
-			return res, fmt.Errorf("engine: sampling token %d of the answer: %w", len(res.Tokens), err)
-		}
-		if err := sampler.Accept(picked.Token); err != nil {
-			return res, err
-		}
-		res.Tokens = append(res.Tokens, picked.Token)
-		switch err := emit(picked); {
-		case errors.Is(err, ErrStop):
-			res.Reason = ReasonStop
-			return res, nil
-		case err != nil:
-			return res, err
-		}
-		switch {
-		case !opt.IgnoreEOS && slices.Contains(opt.StopIDs, picked.Token):
-			res.Reason = ReasonStop
-			return res, nil
-		case opt.MaxTokens > 0 && len(res.Tokens) >= opt.MaxTokens:
-			res.Reason = ReasonLength
-			return res, nil
-		case ctx.Err() != nil:
-			res.Reason = ReasonCancelled
-			return res, ctx.Err()
-		case s.Len() >= s.e.opt.ContextTokens:
-			res.Reason = ReasonContext
-			return res, fmt.Errorf("engine: %w after %d tokens of the answer: it holds %d tokens", ErrContextFull, len(res.Tokens), s.e.opt.ContextTokens)
-		}
-		if logits, err = s.pass([]int32{picked.Token}, runner.LogitsLast, nil); err != nil {
-			if errors.Is(err, ErrContextFull) {
-				res.Reason = ReasonContext
-			}
-			return res, fmt.Errorf("engine: token %d of the answer: %w", len(res.Tokens), err)
-		}
-	}
 }

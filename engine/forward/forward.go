@@ -62,16 +62,19 @@ type Runner struct {
 	head    *matrix    // lm_head, or the embedding it is tied to
 	norm    gpu.Buffer // [hiddenPad] f32
 
-	embedSteps, normSteps, lmHeadSteps []dispatch
+	embedSteps, normSteps, lmHeadSteps, sampleSteps []dispatch
 
-	kernels    map[string]gpu.Kernel
-	tuned      map[string]matvecShape // by kernel name
-	groups     []gpu.BindGroup
-	decode     map[int]*gpu.Pass // by number of splits
-	copySteps  []dispatch        // copy-on-write, one a layer
-	pageTable  []uint32          // as last written
-	step       []byte            // scratch for the step buffer
-	logitBytes []byte
+	kernels     map[string]gpu.Kernel
+	tuned       map[string]matvecShape // by kernel name
+	groups      []gpu.BindGroup
+	decode      map[int]*gpu.Pass // by number of splits
+	decodeAhead map[int]*gpu.Pass // likewise, with lm_head and sampling
+	ahead       ahead
+	numSampled  uint32     // tokens drawn on the device, as its pass state counts them
+	copySteps   []dispatch // copy-on-write, one a layer
+	pageTable   []uint32   // as last written
+	step        []byte     // scratch for the step buffer
+	logitBytes  []byte
 }
 
 // part is a range of a matrix's rows in device memory.
@@ -111,7 +114,7 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, tuned: map[string]matvecShape{}}
+	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, decodeAhead: map[int]*gpu.Pass{}, tuned: map[string]matvecShape{}}
 	if err := r.load(m, opt.Progress); err != nil {
 		r.Close()
 		return nil, err
@@ -144,12 +147,13 @@ func (r *Runner) Close() error {
 	for _, b := range r.buffers {
 		b.Release()
 	}
-	r.groups, r.kernels, r.buffers, r.decode = nil, nil, nil, nil
+	r.groups, r.kernels, r.buffers, r.decode, r.decodeAhead = nil, nil, nil, nil, nil
 	return nil
 }
 
 // Forward implements runner.Runner.
 func (r *Runner) Forward(req runner.Request) ([]float32, error) {
+	r.ahead = ahead{}
 	if err := r.writeStep(req); err != nil {
 		return nil, err
 	}
@@ -157,6 +161,9 @@ func (r *Runner) Forward(req runner.Request) ([]float32, error) {
 	var bad *nonFiniteError
 	if errors.As(err, &bad) && req.Tap == nil {
 		return nil, r.findNonFinite(req, bad)
+	}
+	if err == nil && req.Logits == runner.LogitsNone {
+		r.ahead = ahead{ic: req.Context, kvLen: req.Context.KVLen()}
 	}
 	return logits, err
 }
@@ -273,6 +280,7 @@ const (
 	stateKVLen
 	stateNumSplits
 	stateLogitsRow
+	stateNumSampled // tokens drawn on the device so far, modulo 2^32
 )
 
 // writeStep checks the request and writes state, token ids, page table and page copies for the pass.
@@ -292,9 +300,6 @@ func (r *Runner) writeStep(req runner.Request) error {
 	if len(tokens) > s.maxTokens {
 		return fmt.Errorf("forward: %d tokens in one pass, at most %d fit: split the prompt", len(tokens), s.maxTokens)
 	}
-	if ic.KVLen() > s.MaxPositionEmbeddings || len(table) > s.maxPages {
-		return fmt.Errorf("forward: a context of %d tokens does not fit: the model takes %d, the KV cache %d", ic.KVLen(), s.MaxPositionEmbeddings, s.maxPages*s.pageSize)
-	}
 	if ic.PageSize() != s.pageSize {
 		return fmt.Errorf("forward: the inference context has pages of %d tokens, the cache of %d", ic.PageSize(), s.pageSize)
 	}
@@ -303,10 +308,8 @@ func (r *Runner) writeStep(req runner.Request) error {
 			return fmt.Errorf("forward: token %d of the pass is %d, outside the vocabulary [0, %d)", i, t, s.VocabSize)
 		}
 	}
-	for i, p := range table {
-		if int(p) >= s.numPages {
-			return fmt.Errorf("forward: page table entry %d is page %d, the arena has %d", i, p, s.numPages)
-		}
+	if err := r.checkTable(table, ic.KVLen()); err != nil {
+		return err
 	}
 	if err := r.copyOnWrite(ic.Copies()); err != nil {
 		return err
@@ -314,6 +317,7 @@ func (r *Runner) writeStep(req runner.Request) error {
 	state := [8]uint32{
 		stateNumTokens: uint32(len(tokens)), stateStart: uint32(ic.Start()), stateKVLen: uint32(ic.KVLen()),
 		stateNumSplits: uint32(s.numSplits(ic.Start())), stateLogitsRow: uint32(len(tokens) - 1),
+		stateNumSampled: r.numSampled,
 	}
 	putUint32s(r.step, state[:])
 	at := s.tokensOffset()
@@ -324,6 +328,20 @@ func (r *Runner) writeStep(req runner.Request) error {
 		return err
 	}
 	return r.writePageTable(table)
+}
+
+// checkTable refuses what would reach outside the arena.
+func (r *Runner) checkTable(table []uint32, kvLen int) error {
+	s := &r.shape
+	if kvLen > s.MaxPositionEmbeddings || len(table) > s.maxPages {
+		return fmt.Errorf("forward: a context of %d tokens does not fit: the model takes %d, the KV cache %d", kvLen, s.MaxPositionEmbeddings, s.maxPages*s.pageSize)
+	}
+	for i, p := range table {
+		if int(p) >= s.numPages {
+			return fmt.Errorf("forward: page table entry %d is page %d, the arena has %d", i, p, s.numPages)
+		}
+	}
+	return nil
 }
 
 // writePageTable writes the entries that differ from the ones on the device.

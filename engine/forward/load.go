@@ -35,7 +35,7 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 		return err
 	}
 	for _, a := range r.shape.activations() {
-		b, err := l.buffer(a.label, a.bytes, gpu.UsageStorage|gpu.UsageCopySrc|gpu.UsageCopyDst)
+		b, err := l.buffer(a.label, a.bytes, gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
 		if err != nil {
 			return err
 		}
@@ -45,6 +45,9 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 		return err
 	}
 	if err := l.ends(); err != nil {
+		return err
+	}
+	if err := r.recordSampling(); err != nil {
 		return err
 	}
 	for i := range r.shape.NumHiddenLayers {

@@ -13,6 +13,7 @@ import (
 
 const (
 	maxSplits     = 32 // of a context in decode attention
+	pagesPerSplit = 8
 	stateBytes    = 256
 	bindAlignment = 256 // offsets of bindings inside one buffer, the largest alignment WebGPU allows a device to ask for
 )
@@ -61,12 +62,12 @@ func (s *shape) kvPageBytes() uint64 {
 	return uint64(s.NumKeyValueHeads*s.pageSize*s.headPad) * uint64(s.kv.Bytes())
 }
 
-// numSplits chooses over how many workgroups the context of a decode step at position pos is spread: about 8 pages each,
+// numSplits chooses over how many workgroups the context of a decode step at position pos is spread: about pagesPerSplit pages each,
 // a power of two so that few different passes exist.
 func (s *shape) numSplits(pos int) int {
 	pages := pos/s.pageSize + 1
 	n := 1
-	for n < maxSplits && pages > 8*n {
+	for n < maxSplits && pages > pagesPerSplit*n {
 		n *= 2
 	}
 	return n
@@ -206,6 +207,10 @@ func (s *shape) activations() []activation {
 		{"logits", f32(roundUp(s.VocabSize, 4))},
 		{"rope", f32(s.maxPages * s.pageSize * s.HeadDim)},
 		{"copies", 8 * uint64(s.maxPages)},
+		{"sampling", samplingBytes},
+		{"vocab_state", 8 * uint64(s.VocabSize)},
+		{"slices", 16 * uint64(s.numSlices())},
+		{"sampled", 8 * sampleRing},
 	}
 }
 
@@ -221,6 +226,10 @@ const (
 	bufLogits
 	bufRope
 	bufCopies
+	bufSampling
+	bufVocabState
+	bufSlices
+	bufSampled
 )
 
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.

@@ -45,6 +45,7 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 		rows = append(rows, tuned...)
 	}
 	clear(r.decode)
+	clear(r.decodeAhead)
 	return rows, nil
 }
 

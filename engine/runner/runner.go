@@ -5,8 +5,10 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
 
@@ -75,4 +77,28 @@ type Runner interface {
 	Describe() string
 	// Close frees weights and cache.
 	Close() error
+}
+
+// ErrNotFinite says that the device found a NaN or infinity among the logits or scores that it was to sample from.
+var ErrNotFinite = errors.New("a logit is not finite")
+
+// Ahead is implemented by runners that sample on their device and run on with the token before the host knows it.
+//
+// A chain is: Begin, Forward with LogitsNone, SampleAhead, and then for every further token Extend(1) and SampleAhead. No
+// other pass may come in between. CommitAhead or Abort ends it; tokens that were sampled past a stop are simply not
+// committed.
+type Ahead interface {
+	// CanSample says whether the device samples with p. Where it does not, the host samples from the logits.
+	CanSample(p sampling.Params) bool
+	// StartSampling sets the parameters, and the text so far for the penalties.
+	StartSampling(p sampling.Params, prompt, generated []int32) error
+	// SampleAhead runs the token drawn last at the position that ic was extended by (the first time there is none),
+	// and draws the next one. It does not wait.
+	SampleAhead(ic *kvcache.InferenceContext) (Sampled, error)
+}
+
+// Sampled is a token on its way from the device.
+type Sampled interface {
+	// Wait returns the token; ErrNotFinite if there was none to draw. Tokens behind that one mean nothing.
+	Wait() (sampling.Result, error)
 }

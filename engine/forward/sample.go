@@ -1,0 +1,191 @@
+package forward
+
+// Sampling on the device, and running ahead: SampleAhead submits a decode pass whose token the device drew itself, so that
+// several tokens are in flight before the first of them is read. The host only learns the ids; positions, lengths and the
+// random numbers follow from the pass state, which sample_token moves on.
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
+	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+const (
+	maxTopK        = 128 // sample_token's MAX_TOP_K
+	maxSlices      = 1024
+	sampleRing     = 64 // tokens that may be in flight
+	minSlice       = 16 // at most 512 ids stand in fewer than maxTopK slices, as many as sample_token lists
+	seenBit        = 1 << 31
+	samplingBytes  = 48
+	notFiniteToken = math.MaxUint32
+)
+
+// sampleSlice is how many neighbouring ids sample_slices looks at together.
+func (s *shape) sampleSlice() int {
+	slice := minSlice
+	for s.VocabSize > slice*maxSlices {
+		slice *= 2
+	}
+	return slice
+}
+
+func (s *shape) numSlices() int { return (s.VocabSize + s.sampleSlice() - 1) / s.sampleSlice() }
+
+// recordSampling records the two dispatches that draw a token from the logits buffer.
+func (r *Runner) recordSampling() error {
+	s := &r.shape
+	vocab, slice, slices := uint32(s.VocabSize), uint32(s.sampleSlice()), uint32(s.numSlices())
+	params := gpu.Binding{Buffer: r.act[bufSampling]}
+	stats, err := r.dispatch("sample_slices", shaders.Options{Consts: map[string]uint32{"VOCAB": vocab, "SLICE": slice}},
+		func(passSize) [3]uint32 { return [3]uint32{slices, 1, 1} },
+		params, r.whole(bufLogits), r.whole(bufVocabState), r.whole(bufSlices))
+	if err != nil {
+		return err
+	}
+	token, err := r.dispatch("sample_token", shaders.Options{Consts: map[string]uint32{
+		"VOCAB": vocab, "SLICE": slice, "NUM_SLICES": slices, "PAGE_SIZE": uint32(s.pageSize), "PAGES_PER_SPLIT": pagesPerSplit,
+		"MAX_SPLITS": maxSplits, "RING": sampleRing, "TOKENS": uint32(s.tokensOffset() / 4),
+	}},
+		func(passSize) [3]uint32 { return [3]uint32{1, 1, 1} },
+		params, r.whole(bufLogits), r.whole(bufSlices), r.whole(bufVocabState), r.whole(bufStep), r.whole(bufSampled))
+	r.sampleSteps = []dispatch{stats, token}
+	return err
+}
+
+// CanSample implements runner.Ahead: greedy, or top-k up to 128 with everything that can stand behind it.
+func (r *Runner) CanSample(p sampling.Params) bool {
+	return p.LogProbs == 0 && (p.Temperature == 0 || p.TopK > 0 && min(p.TopK, r.shape.VocabSize) <= maxTopK)
+}
+
+// StartSampling implements runner.Ahead.
+func (r *Runner) StartSampling(p sampling.Params, prompt, generated []int32) error {
+	if err := p.Validate(r.shape.VocabSize); err != nil {
+		return err
+	}
+	if !r.CanSample(p) {
+		return errors.New("forward: the device does not sample with these parameters")
+	}
+	allowed, topK, invTemperature := r.shape.VocabSize, 1, float32(1)
+	if p.AllowedVocab > 0 {
+		allowed = p.AllowedVocab
+	}
+	if p.Temperature > 0 {
+		topK, invTemperature = min(p.TopK, allowed), 1/p.Temperature
+	}
+	penalize := p.RepetitionPenalty != 1 || p.PresencePenalty != 0 || p.FrequencyPenalty != 0
+	adjust := uint32(0)
+	if penalize || len(p.LogitBias) > 0 {
+		adjust = 1
+		if err := r.writeVocabState(p.LogitBias, prompt, generated); err != nil {
+			return err
+		}
+	}
+	raw := make([]byte, samplingBytes)
+	f := math.Float32bits
+	putUint32s(raw, []uint32{uint32(p.Seed), uint32(p.Seed >> 32), uint32(topK), uint32(allowed), f(invTemperature), f(p.TopP), f(p.MinP),
+		f(p.RepetitionPenalty), f(p.PresencePenalty), f(p.FrequencyPenalty), adjust})
+	return r.dev.Write(r.act[bufSampling], 0, raw)
+}
+
+// writeVocabState writes [vocab] pairs of (count, bias).
+func (r *Runner) writeVocabState(bias map[int32]float32, prompt, generated []int32) error {
+	state := make([]uint32, 2*r.shape.VocabSize)
+	for _, id := range prompt {
+		state[2*id] |= seenBit
+	}
+	for _, id := range generated {
+		state[2*id] = (state[2*id] | seenBit) + 1
+	}
+	for id, b := range bias {
+		state[2*id+1] = math.Float32bits(b)
+	}
+	raw := make([]byte, 4*len(state))
+	putUint32s(raw, state)
+	return r.dev.Write(r.act[bufVocabState], 0, raw)
+}
+
+// ahead is the pass that sampling on the device continues.
+type ahead struct {
+	ic    *kvcache.InferenceContext
+	kvLen int // positions whose passes were submitted
+	drawn bool
+}
+
+// SampleAhead implements runner.Ahead.
+func (r *Runner) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, error) {
+	if err := ic.Valid(); err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
+	}
+	if r.ahead.ic != ic {
+		return nil, errors.New("forward: sampling ahead needs the context of the last pass")
+	}
+	var pass *gpu.Pass
+	switch ic.KVLen() {
+	case ic.Start() + len(ic.Tokens()):
+		if r.ahead.drawn {
+			return nil, fmt.Errorf("forward: the token behind position %d was drawn already", ic.KVLen()-1)
+		}
+		pass = r.samplePass()
+	case r.ahead.kvLen + 1:
+		table := ic.PageTable()
+		if err := r.checkTable(table, ic.KVLen()); err != nil {
+			return nil, err
+		}
+		if err := r.writePageTable(table); err != nil {
+			return nil, err
+		}
+		pass = r.aheadPass(r.shape.numSplits(ic.KVLen() - 1))
+	default:
+		return nil, fmt.Errorf("forward: sampling ahead goes one position at a time: passes were run up to %d, the context ends at %d", r.ahead.kvLen, ic.KVLen())
+	}
+	if err := r.dev.Submit(pass); err != nil {
+		return nil, err
+	}
+	r.ahead.kvLen, r.ahead.drawn = ic.KVLen(), true
+	slot := r.numSampled % sampleRing
+	r.numSampled++
+	rb, err := r.dev.Download(r.act[bufSampled], 8*uint64(slot), 8)
+	if err != nil {
+		return nil, err
+	}
+	return sampledToken{rb}, nil
+}
+
+// samplePass is lm_head and sampling behind a pass that ran on its own.
+func (r *Runner) samplePass() *gpu.Pass {
+	return joinSegments([]segment{{dispatches: r.lmHeadSteps}, {dispatches: r.sampleSteps}}, passSize{}, "sample")
+}
+
+// aheadPass is one decode step with sampling behind it, recorded once for every number of splits.
+func (r *Runner) aheadPass(splits int) *gpu.Pass {
+	pass := r.decodeAhead[splits]
+	if pass == nil {
+		n := passSize{tokens: 1, splits: splits}
+		pass = joinSegments(append(r.decodeSegments(splits), segment{dispatches: r.lmHeadSteps}, segment{dispatches: r.sampleSteps}), n, "decode")
+		r.decodeAhead[splits] = pass
+	}
+	return pass
+}
+
+// sampledToken is a token on its way from the device.
+type sampledToken struct{ gpu.Readback }
+
+// Wait implements runner.Sampled.
+func (t sampledToken) Wait() (sampling.Result, error) {
+	var raw [8]byte
+	if err := t.Readback.Wait(raw[:]); err != nil {
+		return sampling.Result{}, err
+	}
+	id := binary.LittleEndian.Uint32(raw[:])
+	if id == notFiniteToken {
+		return sampling.Result{}, runner.ErrNotFinite
+	}
+	return sampling.Result{Token: int32(id), LogProb: math.Float32frombits(binary.LittleEndian.Uint32(raw[4:]))}, nil
+}

@@ -1,0 +1,268 @@
+package engine
+
+// Generation: the loop from a prompt to sampled tokens. Where the runner can, tokens are drawn on its device and several
+// are in flight (onDevice); else the host samples from each pass's logits (onHost). Both give an answer's tokens to take,
+// and leave the same tokens in the cache.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
+	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
+)
+
+// Generate answers the prompt ids: it syncs, then samples token by token and hands each to emit, which may return ErrStop.
+// The result says what was done also when err is not nil. Other sessions' passes may have to wait while emit runs.
+func (s *Session) Generate(ctx context.Context, ids []int32, opt GenerateOptions, emit func(sampling.Result) error) (Result, error) {
+	g := generation{s: s, ctx: ctx, prompt: ids, opt: opt, emit: emit}
+	if g.opt.Sampling.AllowedVocab == 0 {
+		n, err := s.e.definedVocab()
+		if err != nil {
+			return g.res, err
+		}
+		g.opt.Sampling.AllowedVocab = n
+	}
+	if err := g.opt.Sampling.Validate(s.e.Config().VocabSize); err != nil {
+		return g.res, err
+	}
+	g.begin = time.Now()
+	run := g.onHost
+	if a, ok := s.e.runner.(runner.Ahead); ok && !s.e.opt.HostSampling && a.CanSample(g.opt.Sampling) {
+		run = func() error { return g.onDevice(a) }
+	}
+	err := run()
+	switch {
+	case g.res.Reason != "":
+	case errors.Is(err, ErrContextFull):
+		g.res.Reason = ReasonContext
+	case err != nil && ctx.Err() != nil:
+		g.res.Reason = ReasonCancelled
+	}
+	if len(g.res.Tokens) > 0 {
+		g.res.Duration = time.Since(g.firstAt)
+	}
+	return g.res, err
+}
+
+// generation is one call of Generate.
+type generation struct {
+	s              *Session
+	ctx            context.Context
+	prompt         []int32
+	opt            GenerateOptions
+	emit           func(sampling.Result) error
+	res            Result
+	begin, firstAt time.Time
+}
+
+// take adds a token to the answer. It is over when done is true; an error always ends it.
+func (g *generation) take(r sampling.Result) (done bool, err error) {
+	if len(g.res.Tokens) == 0 {
+		g.firstAt = time.Now()
+		g.res.Sync.Duration = g.firstAt.Sub(g.begin)
+	}
+	g.res.Tokens = append(g.res.Tokens, r.Token)
+	if err := g.emit(r); err != nil && !errors.Is(err, ErrStop) {
+		return true, err
+	} else if err != nil || !g.opt.IgnoreEOS && slices.Contains(g.opt.StopIDs, r.Token) {
+		g.res.Reason = ReasonStop
+		return true, nil
+	}
+	switch limit := g.s.e.opt.ContextTokens; {
+	case g.opt.MaxTokens > 0 && len(g.res.Tokens) >= g.opt.MaxTokens:
+		g.res.Reason = ReasonLength
+		return true, nil
+	case g.ctx.Err() != nil:
+		return true, g.ctx.Err()
+	case len(g.prompt)+len(g.res.Tokens) > limit:
+		return true, fmt.Errorf("engine: %w after %d tokens of the answer: it holds %d tokens", ErrContextFull, len(g.res.Tokens), limit)
+	}
+	return false, nil
+}
+
+// last is the token to run next.
+func (g *generation) last() []int32 { return g.res.Tokens[len(g.res.Tokens)-1:] }
+
+func (g *generation) tokenError(err error) error {
+	return fmt.Errorf("engine: token %d of the answer: %w", len(g.res.Tokens), err)
+}
+
+// onHost samples from every pass's logits.
+func (g *generation) onHost() error {
+	sampler, err := sampling.New(g.opt.Sampling, g.s.e.Config().VocabSize)
+	if err != nil {
+		return err
+	}
+	logits, stats, err := g.s.Sync(g.ctx, g.prompt)
+	g.res.Sync = stats
+	if err != nil {
+		return err
+	}
+	if err := sampler.AcceptPrompt(g.prompt); err != nil {
+		return err
+	}
+	for {
+		picked, err := sampler.Sample(logits)
+		if err != nil {
+			return g.tokenError(err)
+		}
+		if err := sampler.Accept(picked.Token); err != nil {
+			return g.tokenError(err)
+		}
+		if done, err := g.take(picked); done {
+			return err
+		}
+		if logits, err = g.s.pass(g.last(), runner.LogitsLast, nil); err != nil {
+			return g.tokenError(err)
+		}
+	}
+}
+
+// onDevice draws on the device, in chains that end where another session wants its turn.
+func (g *generation) onDevice(a runner.Ahead) error {
+	next, stats, err := g.s.syncHead(g.ctx, g.prompt)
+	g.res.Sync = stats
+	if err != nil {
+		return err
+	}
+	for {
+		done, err := g.chain(a, next)
+		if errors.Is(err, runner.ErrNotFinite) {
+			err = g.explainNotFinite(next)
+		}
+		if err != nil && len(g.res.Tokens) == 0 {
+			return prefillError(len(g.prompt)-len(next), len(next), err)
+		}
+		if done || err != nil {
+			return err
+		}
+		next = g.last()
+	}
+}
+
+// chain runs tokens and on from there, with up to Engine.aheadDepth tokens in flight. When it returns with done false the
+// answer goes on with another chain. What was drawn past the end of the answer is forgotten and its pages are given back:
+// the session then holds the prompt and all of the answer but its last token, as step by step.
+func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error) {
+	e := g.s.e
+	e.acquire()
+	defer e.release()
+	ic, err := g.s.begin(tokens)
+	if err != nil {
+		return true, err
+	}
+	before := len(g.res.Tokens)
+	var inFlight []runner.Sampled
+	defer func() {
+		for _, w := range inFlight {
+			w.Wait() // overshoot; what it says no longer matters
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if len(g.res.Tokens) == before {
+			ic.Abort()
+			return
+		}
+		if commitErr := ic.CommitAhead(g.res.Tokens[before : len(g.res.Tokens)-1]); err == nil {
+			err = commitErr
+		}
+	}()
+	if _, err := e.runner.Forward(runner.Request{Context: ic, Logits: runner.LogitsNone}); err != nil {
+		return true, err
+	}
+	if err := a.StartSampling(g.opt.Sampling, g.prompt, g.res.Tokens); err != nil {
+		return true, err
+	}
+	first, err := a.SampleAhead(ic)
+	if err != nil {
+		return true, err
+	}
+	inFlight = append(inFlight, first)
+	var lastRead time.Time
+	for full := false; len(inFlight) > 0; {
+		for !full && !e.wanted() && len(inFlight) < e.aheadDepth() && g.mayDraw(len(inFlight)) {
+			e.mu.Lock()
+			err := ic.Extend(1)
+			e.mu.Unlock()
+			if full = errors.Is(err, kvcache.ErrFull); full {
+				break // if the answer gets that far, the next chain says so
+			}
+			if err != nil {
+				return true, err
+			}
+			w, err := a.SampleAhead(ic)
+			if err != nil {
+				return true, g.tokenError(err)
+			}
+			inFlight = append(inFlight, w)
+		}
+		r, err := inFlight[0].Wait()
+		inFlight = inFlight[1:]
+		if err != nil {
+			return true, err
+		}
+		now := time.Now()
+		if !lastRead.IsZero() {
+			e.noteStep(now.Sub(lastRead))
+		}
+		lastRead = now
+		if len(g.res.Tokens) == 0 {
+			g.res.Sync.Prefilled += len(tokens)
+		}
+		if done, err := g.take(r); done {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// mayDraw says whether another token can be part of the answer when n are in flight.
+func (g *generation) mayDraw(n int) bool {
+	drawn := len(g.res.Tokens) + n
+	return (g.opt.MaxTokens == 0 || drawn < g.opt.MaxTokens) && len(g.prompt)+drawn <= g.s.e.opt.ContextTokens && g.ctx.Err() == nil
+}
+
+// explainNotFinite runs the failed pass again for its logits, which names the tensor.
+func (g *generation) explainNotFinite(next []int32) error {
+	if len(g.res.Tokens) > 0 {
+		next = g.last()
+	}
+	if _, err := g.s.pass(next, runner.LogitsLast, nil); err != nil {
+		return err
+	}
+	return errors.New("engine: a score is not finite, or logit_bias forbids every token: check penalties and logit_bias")
+}
+
+// Tokens in flight: enough that the device has work for aheadTime while the host reads, prints and submits; one where a
+// step takes so long that nothing is gained and an overshoot would cost.
+const (
+	aheadTime = 6 * time.Millisecond
+	slowStep  = 20 * time.Millisecond
+	maxAhead  = 16
+)
+
+// aheadDepth is the number of tokens in flight.
+func (e *Engine) aheadDepth() int {
+	if e.opt.RunAhead > 0 {
+		return e.opt.RunAhead
+	}
+	step := e.stepTime
+	if step == 0 || step > slowStep {
+		return 1
+	}
+	return min(1+int(math.Ceil(float64(aheadTime)/float64(step))), maxAhead)
+}
+
+// noteStep keeps a running mean of the time between tokens.
+func (e *Engine) noteStep(d time.Duration) {
+	if e.stepTime == 0 {
+		e.stepTime = d
+	}
+	e.stepTime += (d - e.stepTime) / 8
+}
