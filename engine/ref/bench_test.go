@@ -33,13 +33,13 @@ func BenchmarkModel(b *testing.B) {
 }
 
 func benchmarkPass(b *testing.B, r *ref.Runner, tokens, context int) {
-	s := newStep(b, r, 64)
+	s := newTimeline(b, r, 64)
 	for done := 0; done < context; done += r.MaxTokensPerPass() {
-		s.run(make([]int32, min(context-done, r.MaxTokensPerPass())), runner.LogitsNone)
+		s.Pass(make([]int32, min(context-done, r.MaxTokensPerPass())), runner.LogitsNone, nil)
 	}
 	ids := make([]int32, tokens)
 	for b.Loop() {
-		ic, err := s.pages.Begin(s.seq, ids)
+		ic, err := s.Pages.Begin(s.Seq, ids)
 		if err != nil {
 			b.Fatal(err)
 		}

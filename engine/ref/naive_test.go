@@ -186,8 +186,8 @@ func TestRandomModels(t *testing.T) {
 				ids[i] = int32((i*i + int(seed)) % m.Config.VocabSize)
 			}
 			want := newNaive(t, m).logits(ids)
-			s := newStep(t, open(t, dir, ref.Options{NumPages: 4, KVDType: runner.KVF32, Threads: 2}), 4)
-			got := append(s.run(ids[:18], runner.LogitsAll), append(s.run(ids[18:19], runner.LogitsAll), s.run(ids[19:], runner.LogitsAll)...)...)
+			s := newTimeline(t, open(t, dir, ref.Options{NumPages: 4, KVDType: runner.KVF32, Threads: 2}), 4)
+			got := slices.Concat(s.Run(ids[:18], 18, nil), s.Run(ids[18:19], 1, nil), s.Run(ids[19:], 2, nil))
 			e, where := goldentest.Diff(want, got, len(ids))
 			worst = max(worst, e)
 			if e > 2e-5 {
@@ -212,7 +212,7 @@ func TestF16CacheRounding(t *testing.T) {
 			n := newNaive(t, goldentest.OpenModel(t, dir))
 			n.cacheF16 = true
 			want := n.logits(p.IDs)
-			got := newStep(t, r, 8).run(p.IDs, runner.LogitsAll)
+			got := newTimeline(t, r, 8).Pass(p.IDs, runner.LogitsAll, nil)
 			e, where := goldentest.Diff(want, got, len(p.IDs))
 			cost, _ := goldentest.Diff(p.Logits, want, len(p.IDs))
 			hidden := 0.0

@@ -31,7 +31,7 @@ func openRunner(t *testing.T, modelDir string, kv runner.KVDType, numPages int) 
 
 func TestGoldens(t *testing.T) { goldentest.Run(t, openRunner) }
 
-func TestQuantTable(t *testing.T) { goldentest.QuantTable(t, openRunner) }
+func TestQuantTable(t *testing.T) { goldentest.QuantTable(t, goldentest.Names, openRunner) }
 
 // Layer 0's norm and projections against transformers', the kernel in isolation.
 func TestRMSNormQKV(t *testing.T) {
@@ -57,44 +57,9 @@ func TestRMSNormQKV(t *testing.T) {
 	}
 }
 
-// step is a sequence with one runner, for tests that need the contexts.
-type step struct {
-	tb    testing.TB
-	r     runner.Runner
-	pages *kvcache.PageManager
-	seq   *kvcache.Sequence
-}
-
-func newStep(tb testing.TB, r runner.Runner, numPages int) *step {
+func newTimeline(tb testing.TB, r runner.Runner, numPages int) *goldentest.Timeline {
 	tb.Helper()
-	pages, err := kvcache.New(kvcache.Config{NumPages: numPages})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return &step{tb, r, pages, pages.NewSequence()}
-}
-
-func (s *step) try(ids []int32, want runner.LogitsWanted) ([]float32, error) {
-	s.tb.Helper()
-	ic, err := s.pages.Begin(s.seq, ids)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	logits, err := s.r.Forward(runner.Request{Context: ic, Logits: want})
-	if err != nil {
-		ic.Abort()
-		return nil, err
-	}
-	return logits, ic.Commit()
-}
-
-func (s *step) run(ids []int32, want runner.LogitsWanted) []float32 {
-	s.tb.Helper()
-	logits, err := s.try(ids, want)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	return logits
+	return goldentest.NewTimeline(tb, "ref", r, numPages)
 }
 
 // Neither the number of threads nor the cutting into passes changes a bit.
@@ -108,10 +73,10 @@ func TestSameBits(t *testing.T) {
 		var want []float32
 		for _, threads := range []int{1, 2, 5} {
 			for _, chunk := range []int{70, 1, 9} {
-				s := newStep(t, open(t, dir, ref.Options{NumPages: 8, Threads: threads}), 8)
+				s := newTimeline(t, open(t, dir, ref.Options{NumPages: 8, Threads: threads}), 8)
 				var got []float32
 				for part := range slices.Chunk(ids, chunk) {
-					got = append(got, s.run(part, runner.LogitsAll)...)
+					got = append(got, s.Pass(part, runner.LogitsAll, nil)...)
 				}
 				if want == nil {
 					want = got
@@ -128,10 +93,10 @@ func TestSameBits(t *testing.T) {
 func TestAllocations(t *testing.T) {
 	for _, kv := range []runner.KVDType{runner.KVF16, runner.KVF32} {
 		r := open(t, goldentest.RandomModel(t, 12, weights.Q8), ref.Options{NumPages: 32, KVDType: kv, Threads: 2})
-		s := newStep(t, r, 32)
-		s.run(make([]int32, 100), runner.LogitsNone)
+		s := newTimeline(t, r, 32)
+		s.Pass(make([]int32, 100), runner.LogitsNone, nil)
 		perToken := testing.AllocsPerRun(100, func() {
-			ic, err := s.pages.Begin(s.seq, []int32{1})
+			ic, err := s.Pages.Begin(s.Seq, []int32{1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -150,18 +115,18 @@ func TestAllocations(t *testing.T) {
 // NaN in a layer's weights is named with the layer and tensor where it appears first.
 func TestNonFinite(t *testing.T) {
 	r := open(t, goldentest.RandomModel(t, 9, weights.BF16), ref.Options{NumPages: 4})
-	s := newStep(t, r, 4)
-	s.run([]int32{1, 2, 3}, runner.LogitsNone)
+	s := newTimeline(t, r, 4)
+	s.Pass([]int32{1, 2, 3}, runner.LogitsNone, nil)
 	last := r.NumHiddenLayers - 1
 	r.PoisonDownProj(last)
 	for _, want := range []runner.LogitsWanted{runner.LogitsNone, runner.LogitsLast} {
-		_, err := s.try([]int32{4, 5}, want)
+		_, err := s.Try([]int32{4, 5}, want, nil)
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("layers.%d.out is NaN at position 3, index 0", last)) {
 			t.Errorf("error %v", err)
 		}
 	}
-	if s.seq.Len() != 3 {
-		t.Errorf("%d tokens after failed passes", s.seq.Len())
+	if s.Seq.Len() != 3 {
+		t.Errorf("%d tokens after failed passes", s.Seq.Len())
 	}
 }
 
@@ -172,7 +137,7 @@ func TestOverflow(t *testing.T) {
 		r := open(t, dir, ref.Options{NumPages: 4, KVDType: kv})
 		last := r.NumHiddenLayers - 1
 		r.ScaleKNorm(last, 1e5)
-		_, err := newStep(t, r, 4).try([]int32{4, 5}, runner.LogitsLast)
+		_, err := newTimeline(t, r, 4).Try([]int32{4, 5}, runner.LogitsLast, nil)
 		named := err != nil && strings.Contains(err.Error(), fmt.Sprintf("layers.%d.k at position 0", last))
 		if named != (kv == runner.KVF16) || err != nil && kv == runner.KVF32 {
 			t.Errorf("%s: error %v", kv, err)
@@ -200,8 +165,8 @@ func TestOptions(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	s := newStep(t, r, 4)
-	if _, err := s.try([]int32{1}, runner.LogitsLast); err == nil {
+	s := newTimeline(t, r, 4)
+	if _, err := s.Try([]int32{1}, runner.LogitsLast, nil); err == nil {
 		t.Error("a closed runner ran")
 	}
 }
@@ -214,18 +179,18 @@ func TestBrokenPageTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &step{t, r, pages, pages.NewSequence()}
+	s := goldentest.NewTimelineIn(t, "broken page table", r, pages)
 	ids := make([]int32, 40)
 	for i := range ids {
 		ids[i] = int32(i % 33)
 	}
-	s.run(ids, runner.LogitsNone)
-	right := s.run([]int32{1}, runner.LogitsLast)
-	if err := s.seq.Truncate(40); err != nil {
+	s.Pass(ids, runner.LogitsNone, nil)
+	right := s.Pass([]int32{1}, runner.LogitsLast, nil)
+	if err := s.Seq.Truncate(40); err != nil {
 		t.Fatal(err)
 	}
 	fault.ShiftPageTable = true
-	wrong := s.run([]int32{1}, runner.LogitsLast)
+	wrong := s.Pass([]int32{1}, runner.LogitsLast, nil)
 	if e, _ := goldentest.Diff(right, wrong, 1); e < 1e-3 {
 		t.Errorf("logits differ by %g only with a wrong page", e)
 	}

@@ -65,61 +65,104 @@ func Diff(want, got []float32, rows int) (relative float64, description string) 
 	return d.relative, d.String()
 }
 
-// timeline is one sequence on a runner.
-type timeline struct {
-	tb    testing.TB
-	where string // for messages
-	r     runner.Runner
-	pages *kvcache.PageManager
-	seq   *kvcache.Sequence
+// Timeline is one sequence of tokens on a runner. A pass that must not fail ends the test when it does.
+type Timeline struct {
+	tb     testing.TB
+	where  string // for messages
+	Runner runner.Runner
+	Pages  *kvcache.PageManager
+	Seq    *kvcache.Sequence
 }
 
-// newTimeline starts an empty sequence in pages.
-func newTimeline(tb testing.TB, where string, r runner.Runner, pages *kvcache.PageManager) *timeline {
-	return &timeline{tb: tb, where: where, r: r, pages: pages, seq: pages.NewSequence()}
-}
-
-func newPages(tb testing.TB, numPages int) *kvcache.PageManager {
+// NewTimeline starts an empty sequence with page accounting of its own; where begins every message.
+func NewTimeline(tb testing.TB, where string, r runner.Runner, numPages int) *Timeline {
 	tb.Helper()
 	pages, err := kvcache.New(kvcache.Config{NumPages: numPages})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return pages
+	return NewTimelineIn(tb, where, r, pages)
 }
 
-// pass runs ids in one pass and commits it.
-func (l *timeline) pass(ids []int32, want runner.LogitsWanted, tap runner.Tap) []float32 {
+// NewTimelineIn starts an empty sequence in pages.
+func NewTimelineIn(tb testing.TB, where string, r runner.Runner, pages *kvcache.PageManager) *Timeline {
+	return &Timeline{tb: tb, where: where, Runner: r, Pages: pages, Seq: pages.NewSequence()}
+}
+
+// Fork is a second timeline with the same tokens.
+func (l *Timeline) Fork(where string) *Timeline {
 	l.tb.Helper()
-	ic := l.begin(ids)
-	logits, err := l.r.Forward(runner.Request{Context: ic, Logits: want, Tap: tap})
+	seq, err := l.Seq.Fork()
 	if err != nil {
-		l.tb.Fatalf("%s: tokens %d to %d: %v", l.where, ic.Start(), ic.KVLen()-1, err)
+		l.tb.Fatalf("%s: %v", l.where, err)
 	}
-	if err := ic.Commit(); err != nil {
-		l.tb.Fatal(err)
-	}
-	return slices.Clone(logits)
+	return &Timeline{tb: l.tb, where: where, Runner: l.Runner, Pages: l.Pages, Seq: seq}
 }
 
-func (l *timeline) begin(ids []int32) *kvcache.InferenceContext {
+// Begin makes the context of a pass over ids.
+func (l *Timeline) Begin(ids []int32) *kvcache.InferenceContext {
 	l.tb.Helper()
-	ic, err := l.pages.Begin(l.seq, ids)
+	ic, err := l.Pages.Begin(l.Seq, ids)
 	if err != nil {
 		l.tb.Fatalf("%s: %v", l.where, err)
 	}
 	return ic
 }
 
-// run runs ids in chunks of at most chunk tokens (and of what the runner takes) and returns all logits, [tokens, vocab].
-func (l *timeline) run(ids []int32, chunk int, tap runner.Tap) []float32 {
+// Try runs ids in one pass, which it commits, or aborts on an error.
+func (l *Timeline) Try(ids []int32, want runner.LogitsWanted, tap runner.Tap) ([]float32, error) {
 	l.tb.Helper()
-	chunk = min(chunk, l.r.MaxTokensPerPass())
+	ic := l.Begin(ids)
+	logits, err := l.Runner.Forward(runner.Request{Context: ic, Logits: want, Tap: tap})
+	if err != nil {
+		ic.Abort()
+		return nil, err
+	}
+	return slices.Clone(logits), ic.Commit()
+}
+
+// Drop runs ids in one pass and aborts it.
+func (l *Timeline) Drop(ids []int32, want runner.LogitsWanted) []float32 {
+	l.tb.Helper()
+	ic := l.Begin(ids)
+	defer ic.Abort()
+	logits, err := l.Runner.Forward(runner.Request{Context: ic, Logits: want})
+	if err != nil {
+		l.tb.Fatalf("%s: %v", l.where, err)
+	}
+	return slices.Clone(logits)
+}
+
+// Pass runs ids in one pass and commits it.
+func (l *Timeline) Pass(ids []int32, want runner.LogitsWanted, tap runner.Tap) []float32 {
+	l.tb.Helper()
+	start := l.Seq.Len()
+	logits, err := l.Try(ids, want, tap)
+	if err != nil {
+		l.tb.Fatalf("%s: %d tokens from position %d: %v", l.where, len(ids), start, err)
+	}
+	return logits
+}
+
+// Run runs ids in chunks of at most chunk tokens (and of what the runner takes) and returns all logits, [tokens, vocab].
+func (l *Timeline) Run(ids []int32, chunk int, tap runner.Tap) []float32 {
+	l.tb.Helper()
+	chunk = min(chunk, l.Runner.MaxTokensPerPass())
 	var all []float32
 	for ; len(ids) > 0; ids = ids[min(chunk, len(ids)):] {
-		all = append(all, l.pass(ids[:min(chunk, len(ids))], runner.LogitsAll, tap)...)
+		all = append(all, l.Pass(ids[:min(chunk, len(ids))], runner.LogitsAll, tap)...)
 	}
 	return all
+}
+
+// Prefill runs ids in chunks like Run and returns the last token's logits, [vocab].
+func (l *Timeline) Prefill(ids []int32, chunk int) []float32 {
+	l.tb.Helper()
+	chunk = min(chunk, l.Runner.MaxTokensPerPass())
+	for ; len(ids) > chunk; ids = ids[chunk:] {
+		l.Pass(ids[:chunk], runner.LogitsNone, nil)
+	}
+	return l.Pass(ids, runner.LogitsLast, nil)
 }
 
 // recording is what a tap saw, in the order of a token's trip; passes over one prompt are joined.

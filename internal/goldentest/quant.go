@@ -4,6 +4,7 @@ package goldentest
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
@@ -30,11 +31,14 @@ var quantBounds = []quantBound{
 	{"head128-tied", weights.Q4, 0.91, 0.82},
 }
 
-// QuantTable logs and checks what quantisation does to the logits of every reference model on a runner.
-func QuantTable(t *testing.T, open Open) {
+// QuantTable logs and checks what quantisation does to the logits of the named reference models on a runner.
+func QuantTable(t *testing.T, models []string, open Open) {
 	t.Logf("%-16s %-5s %10s %10s %12s", "model", "dtype", "mean cos", "min cos", "same argmax")
 	base := map[string][][]float32{}
 	for _, b := range quantBounds {
+		if !slices.Contains(models, b.model) {
+			continue
+		}
 		g := Load(t, b.model)
 		if base[b.model] == nil {
 			base[b.model] = promptLogits(t, g, weights.BF16, open)
@@ -63,8 +67,8 @@ func promptLogits(t *testing.T, g *Golden, dtype weights.DType, open Open) [][]f
 	r := open(t, Pack(t, g.Name, dtype), runner.KVF32, numPages)
 	var all [][]float32
 	for _, p := range g.Prompts {
-		l := newTimeline(t, g.Name+" as "+string(dtype)+", "+p.Name, r, newPages(t, numPages))
-		all = append(all, l.run(p.IDs, math.MaxInt, nil))
+		l := NewTimeline(t, g.Name+" as "+string(dtype)+", "+p.Name, r, numPages)
+		all = append(all, l.Run(p.IDs, math.MaxInt, nil))
 	}
 	return all
 }

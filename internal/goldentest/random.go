@@ -154,7 +154,7 @@ func Lockstep(tb testing.TB, model string, c *config.Config, want, got runner.Ru
 	tb.Helper()
 	rng := rand.New(rand.NewPCG(seed, 0x94d049bb133111eb))
 	const numPages = 16
-	lw, lg := newTimeline(tb, model, want, newPages(tb, numPages)), newTimeline(tb, model, got, newPages(tb, numPages))
+	lw, lg := NewTimeline(tb, model, want, numPages), NewTimeline(tb, model, got, numPages)
 	worst := map[string]float64{}
 	limit := min(want.MaxTokensPerPass(), got.MaxTokensPerPass())
 	for _, n := range []int{1, 17, 1, 1, 40, 3, 16, 1, 33, 1} {
@@ -162,9 +162,9 @@ func Lockstep(tb testing.TB, model string, c *config.Config, want, got runner.Ru
 		for i := range ids {
 			ids[i] = rng.Int32N(int32(c.VocabSize))
 		}
-		start := lw.seq.Len()
+		start := lw.Seq.Len()
 		a, b := newRecording(), newRecording()
-		a.tensors["logits"], b.tensors["logits"] = lw.pass(ids, runner.LogitsAll, a.tap), lg.pass(ids, runner.LogitsAll, b.tap)
+		a.tensors["logits"], b.tensors["logits"] = lw.Pass(ids, runner.LogitsAll, a.tap), lg.Pass(ids, runner.LogitsAll, b.tap)
 		for _, name := range append(a.names, "logits") {
 			d := diff(a.tensors[name], b.tensors[name], len(ids))
 			kind := name[strings.LastIndexByte(name, '.')+1:]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -56,6 +57,7 @@ func Run(t *testing.T, open Open) {
 				t.Run("shared prefix", s.sharedPrefix)
 				t.Run("fork", s.fork)
 				t.Run("abort", s.abort)
+				t.Run("failure", s.failure)
 				t.Run("refusals", s.refusals)
 			})
 		}
@@ -75,8 +77,8 @@ func (s *suite) where(prompt string) string {
 	return fmt.Sprintf("%s, %s KV, %s", s.Name, s.kv, prompt)
 }
 
-func (s *suite) timeline(t *testing.T, prompt string) *timeline {
-	return newTimeline(t, s.where(prompt), s.r, newPages(t, numPages))
+func (s *suite) timeline(t *testing.T, prompt string) *Timeline {
+	return NewTimeline(t, s.where(prompt), s.r, numPages)
 }
 
 // prompts compares hidden states and logits of every prompt, layer by layer.
@@ -85,7 +87,7 @@ func (s *suite) prompts(t *testing.T) {
 	for _, p := range s.Prompts {
 		rec := newRecording()
 		l := s.timeline(t, p.Name)
-		logits := l.run(p.IDs, math.MaxInt, rec.tap)
+		logits := l.Run(p.IDs, math.MaxInt, rec.tap)
 		if want := tapNames(s.Config.NumHiddenLayers); !slices.Equal(rec.names, want) {
 			t.Fatalf("%s: taps %v, want %v", l.where, rec.names, want)
 		}
@@ -125,17 +127,16 @@ func (s *suite) greedy(t *testing.T) {
 	steps, open := 0, 0
 	for _, p := range s.Prompts {
 		l := s.timeline(t, p.Name)
-		logits := l.run(p.IDs, math.MaxInt, nil)
-		last := logits[len(logits)-s.Config.VocabSize:]
+		last := l.Prefill(p.IDs, math.MaxInt)
 		for i, want := range p.Greedy {
 			if decided := p.GreedyMargin[i] >= s.tol.minMargin; !decided {
 				open++
 			} else if got := argmax(last); got != want {
 				t.Fatalf("%s: greedy step %d (position %d): want token %d, got %d; their logits here are %g and %g, the reference's margin is %g",
-					l.where, i, l.seq.Len(), want, got, last[want], last[got], p.GreedyMargin[i])
+					l.where, i, l.Seq.Len(), want, got, last[want], last[got], p.GreedyMargin[i])
 			}
 			steps++
-			last = l.pass([]int32{want}, runner.LogitsLast, nil)
+			last = l.Pass([]int32{want}, runner.LogitsLast, nil)
 		}
 	}
 	t.Logf("%s, %s KV: %d greedy tokens equal, %d undecided", s.Name, s.kv, steps-open, open)
@@ -154,23 +155,26 @@ func (s *suite) middle() Prompt {
 
 func (s *suite) long() Prompt { return s.Prompts[len(s.Prompts)-1] }
 
-// chunks cuts prompts into passes of different lengths.
+// chunks cuts prompts into passes of different lengths. Of the long prompt only the last logits are compared.
 func (s *suite) chunks(t *testing.T) {
 	worst := 0.0
-	for _, c := range []struct {
-		prompt Prompt
-		sizes  []int
-	}{{s.middle(), []int{1, 7, 16, 17}}, {s.long(), []int{17}}} {
-		l := s.timeline(t, c.prompt.Name)
-		whole := l.run(c.prompt.IDs, math.MaxInt, nil)
-		for _, size := range c.sizes {
-			l := s.timeline(t, fmt.Sprintf("%s in chunks of %d", c.prompt.Name, size))
-			d := diff(whole, l.run(c.prompt.IDs, size, nil), len(c.prompt.IDs))
-			worst = max(worst, d.relative)
-			if d.relative > s.tol.chunks {
-				t.Fatalf("%s: logits, %v; tolerance %g", l.where, d, s.tol.chunks)
-			}
+	p := s.middle()
+	compare := func(p Prompt, size int, whole, got []float32) {
+		t.Helper()
+		d := diff(whole, got, len(whole)/s.Config.VocabSize)
+		worst = max(worst, d.relative)
+		if d.relative > s.tol.chunks {
+			t.Fatalf("%s: logits, %v; tolerance %g", s.where(fmt.Sprintf("%s in chunks of %d", p.Name, size)), d, s.tol.chunks)
 		}
+	}
+	whole := s.timeline(t, p.Name).Run(p.IDs, math.MaxInt, nil)
+	for _, size := range []int{1, 7, 16, 17} {
+		compare(p, size, whole, s.timeline(t, p.Name).Run(p.IDs, size, nil))
+	}
+	p = s.long()
+	whole = s.timeline(t, p.Name).Prefill(p.IDs, math.MaxInt)
+	for _, size := range []int{16, 17} {
+		compare(p, size, whole, s.timeline(t, p.Name).Prefill(p.IDs, size))
 	}
 	t.Logf("%s, %s KV: largest difference between chunk lengths %.2g (tolerance %g)", s.Name, s.kv, worst, s.tol.chunks)
 }
@@ -178,7 +182,7 @@ func (s *suite) chunks(t *testing.T) {
 // alone is what ids give in an empty cache, [tokens, vocab].
 func (s *suite) alone(t *testing.T, ids []int32) []float32 {
 	t.Helper()
-	return s.timeline(t, "alone").run(ids, math.MaxInt, nil)
+	return s.timeline(t, "alone").Run(ids, math.MaxInt, nil)
 }
 
 // checkTail compares the last logits rows of ids run alone with got.
@@ -199,18 +203,18 @@ func (s *suite) sharedPrefix(t *testing.T) {
 	a := slices.Clone(ids[:shared+9])
 	b := slices.Concat(ids[:shared], other[:11])
 	la := s.timeline(t, "first of two")
-	lb := newTimeline(t, s.where("second of two"), s.r, la.pages)
-	la.run(a[:shared+4], math.MaxInt, nil)
-	reused := la.pages.Reuse(lb.seq, b)
+	lb := NewTimelineIn(t, s.where("second of two"), s.r, la.Pages)
+	la.Run(a[:shared+4], math.MaxInt, nil)
+	reused := la.Pages.Reuse(lb.Seq, b)
 	if want := shared / kvcache.DefaultPageSize * kvcache.DefaultPageSize; reused != want {
 		t.Fatalf("%s: %d tokens found in the cache, want %d", lb.where, reused, want)
 	}
-	gotB := lb.run(b[reused:len(b)-5], math.MaxInt, nil)
-	gotA := la.run(a[shared+4:], 2, nil)
-	gotB = append(gotB, lb.run(b[len(b)-5:], 1, nil)...)
+	gotB := lb.Run(b[reused:len(b)-5], math.MaxInt, nil)
+	gotA := la.Run(a[shared+4:], 2, nil)
+	gotB = append(gotB, lb.Run(b[len(b)-5:], 1, nil)...)
 	s.checkTail(t, la.where, a, gotA)
 	s.checkTail(t, lb.where, b, gotB)
-	checkAccount(t, la.pages)
+	checkAccount(t, la.Pages)
 }
 
 // fork splits a sequence in the middle of a page and goes on with both, by turns: each first write copies the page.
@@ -218,21 +222,16 @@ func (s *suite) fork(t *testing.T) {
 	ids, other := s.long().IDs, s.middle().IDs
 	const shared = 21
 	la := s.timeline(t, "before the fork")
-	la.run(ids[:shared], math.MaxInt, nil)
-	seq, err := la.seq.Fork()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lb := newTimeline(t, s.where("fork"), s.r, la.pages)
-	lb.seq = seq
+	la.Run(ids[:shared], math.MaxInt, nil)
+	lb := la.Fork(s.where("fork"))
 	var gotA, gotB []float32
 	for i := range 4 {
-		gotA = append(gotA, la.run(ids[shared+i:shared+i+1], 1, nil)...)
-		gotB = append(gotB, lb.run(other[3*i:3*i+3], math.MaxInt, nil)...)
+		gotA = append(gotA, la.Run(ids[shared+i:shared+i+1], 1, nil)...)
+		gotB = append(gotB, lb.Run(other[3*i:3*i+3], math.MaxInt, nil)...)
 	}
 	s.checkTail(t, la.where, ids[:shared+4], gotA)
 	s.checkTail(t, lb.where, slices.Concat(ids[:shared], other[:12]), gotB)
-	checkAccount(t, la.pages)
+	checkAccount(t, la.Pages)
 }
 
 func checkAccount(t *testing.T, pages *kvcache.PageManager) {
@@ -242,36 +241,93 @@ func checkAccount(t *testing.T, pages *kvcache.PageManager) {
 	}
 }
 
-// abort runs passes and drops them: the same pass then gives the same bits.
+// state is what must not change when a pass is dropped.
+type state struct {
+	tokens []int32
+	table  []uint32
+	stats  kvcache.Stats
+}
+
+func stateOf(l *Timeline) state {
+	st := state{slices.Clone(l.Seq.Tokens()), slices.Clone(l.Seq.PageTable()), l.Pages.Stats()}
+	st.stats.Counters = kvcache.Counters{}
+	return st
+}
+
+func checkUnchanged(t *testing.T, l *Timeline, what string, before state) {
+	t.Helper()
+	if after := stateOf(l); !reflect.DeepEqual(before, after) {
+		t.Fatalf("%s: %s: tokens, pages and account were %v and are %v", l.where, what, before, after)
+	}
+	checkAccount(t, l.Pages)
+}
+
+// abort drops passes, in the middle of a page and behind a fork whose first write copies that page: the same pass then
+// gives the same bits.
 func (s *suite) abort(t *testing.T) {
 	ids, other := s.long().IDs, s.middle().IDs
+	const cached = 21
 	l := s.timeline(t, "abort")
-	l.run(ids[:21], math.MaxInt, nil)
-	dropped := func(ids []int32) []float32 {
-		ic := l.begin(ids)
-		defer ic.Abort()
-		logits, err := s.r.Forward(runner.Request{Context: ic, Logits: runner.LogitsAll})
-		if err != nil {
-			t.Fatalf("%s: %v", l.where, err)
-		}
-		return slices.Clone(logits)
-	}
-	for _, next := range [][]int32{ids[21:22], ids[21:48]} {
-		first := dropped(next)
-		dropped(other[:15])
-		dropped(other[:1])
-		second := dropped(next)
+	l.Run(ids[:cached], math.MaxInt, nil)
+	for _, next := range [][]int32{ids[cached : cached+1], ids[cached:48]} {
+		before := stateOf(l)
+		first := l.Drop(next, runner.LogitsAll)
+		l.Drop(other[:15], runner.LogitsAll)
+		l.Drop(other[:1], runner.LogitsAll)
+		second := l.Drop(next, runner.LogitsAll)
+		checkUnchanged(t, l, "aborted passes", before)
 		if d := diff(first, second, len(next)); d.relative != 0 {
 			t.Fatalf("%s: a pass of %d tokens after aborted ones: logits, %v; must be identical", l.where, len(next), d)
 		}
-		if third := l.pass(next, runner.LogitsAll, nil); !slices.Equal(first, third) {
+		fork := l.Fork(s.where("aborted fork"))
+		before = stateOf(l)
+		fork.Drop(other[:15], runner.LogitsNone)
+		fork.Drop(other[:1], runner.LogitsNone)
+		checkUnchanged(t, l, "aborted passes of a fork", before)
+		if third := fork.Pass(next, runner.LogitsAll, nil); !slices.Equal(first, third) {
+			t.Fatalf("%s: a fork's pass of %d tokens differs from the same pass aborted before", l.where, len(next))
+		}
+		fork.Seq.Release()
+		if third := l.Pass(next, runner.LogitsAll, nil); !slices.Equal(first, third) {
 			t.Fatalf("%s: a pass of %d tokens differs from the same pass aborted before", l.where, len(next))
 		}
-		if err := l.seq.Truncate(21); err != nil {
+		if err := l.Seq.Truncate(cached); err != nil {
 			t.Fatal(err)
 		}
 	}
-	checkAccount(t, l.pages)
+	checkAccount(t, l.Pages)
+}
+
+// failure lets passes fail half-way, as a cancelled trace does: with layer 0's keys and values written and nothing else.
+func (s *suite) failure(t *testing.T) {
+	ids, other := s.long().IDs, s.middle().IDs
+	const cached = 21
+	l := s.timeline(t, "failure")
+	l.Run(ids[:cached], math.MaxInt, nil)
+	cancelled := errors.New("cancelled")
+	fail := func(name string, _ int, _ []float32) error {
+		if name == "layers.0.attn_out" {
+			return cancelled
+		}
+		return nil
+	}
+	for _, next := range [][]int32{ids[cached : cached+1], ids[cached:48]} {
+		first := l.Drop(next, runner.LogitsAll)
+		fork := l.Fork(s.where("failed fork"))
+		before := stateOf(l)
+		for _, failing := range []*Timeline{l, fork} {
+			if _, err := failing.Try(other[:len(next)], runner.LogitsAll, fail); !errors.Is(err, cancelled) {
+				t.Fatalf("%s: error %v", failing.where, err)
+			}
+			checkUnchanged(t, l, "a failed pass", before)
+		}
+		for _, again := range []*Timeline{l, fork} {
+			if got := again.Drop(next, runner.LogitsAll); !slices.Equal(first, got) {
+				t.Fatalf("%s: after a failed pass, a pass of %d tokens gives other logits", again.where, len(next))
+			}
+		}
+		fork.Seq.Release()
+	}
 }
 
 // refusals asks for passes that must not run.
@@ -287,19 +343,19 @@ func (s *suite) refusals(t *testing.T) {
 	refused("no context", nil, nil)
 	refused("a zero context", new(kvcache.InferenceContext), kvcache.ErrInvalidContext)
 	ids := s.middle().IDs
-	ic := l.begin(ids[:3])
+	ic := l.Begin(ids[:3])
 	ic.Abort()
 	refused("an aborted context", ic, kvcache.ErrInvalidContext)
-	ic = l.begin(ids[:3])
+	ic = l.Begin(ids[:3])
 	if err := ic.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	refused("a committed context", ic, kvcache.ErrInvalidContext)
-	ic = l.begin([]int32{int32(s.Config.VocabSize)})
+	ic = l.Begin([]int32{int32(s.Config.VocabSize)})
 	refused("a token beyond the vocabulary", ic, nil)
 	ic.Abort()
-	if n := s.r.MaxTokensPerPass() + 1; n <= numPages*kvcache.DefaultPageSize-l.seq.Len() {
-		ic = l.begin(make([]int32, n))
+	if n := s.r.MaxTokensPerPass() + 1; n <= numPages*kvcache.DefaultPageSize-l.Seq.Len() {
+		ic = l.Begin(make([]int32, n))
 		refused("too many tokens", ic, nil)
 		ic.Abort()
 	}

@@ -1,0 +1,75 @@
+package forward
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+)
+
+// RMSNormQKV runs layer 0's first half on x, [rows, hidden], with the kernels of the recorded passes and nothing else:
+// rmsnorm_qkv on one row after another, or row_rms and the matrix product on all of them.
+func (r *Runner) RMSNormQKV(x []float32, rows int, prefill bool) ([]float32, error) {
+	hidden, l := r.shape.HiddenSize, &r.layers[0]
+	if prefill {
+		return r.runRows(x, rows, append(l.prefill.rowRMS, l.prefill.qkv.pick(rows)...))
+	}
+	var all []float32
+	for i := range rows {
+		qkv, err := r.runRows(x[i*hidden:(i+1)*hidden], 1, l.decode.rmsnormQKV)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, qkv...)
+	}
+	return all, nil
+}
+
+func (r *Runner) runRows(x []float32, rows int, steps []dispatch) ([]float32, error) {
+	s := &r.shape
+	padded := make([]float32, rows*s.hiddenPad)
+	for i := range rows {
+		copy(padded[i*s.hiddenPad:], x[i*s.HiddenSize:(i+1)*s.HiddenSize])
+	}
+	var state [stateBytes]byte
+	putUint32s(state[:], []uint32{stateNumTokens: uint32(rows), stateKVLen: uint32(rows), stateNumSplits: 1})
+	if err := r.dev.Write(r.act[bufStep], 0, state[:]); err != nil {
+		return nil, err
+	}
+	if err := r.dev.Write(r.act[bufX], 0, floatBytes(padded)); err != nil {
+		return nil, err
+	}
+	if err := r.dev.Submit(joinSegments([]segment{{dispatches: steps}}, passSize{tokens: rows, splits: 1}, "rows")); err != nil {
+		return nil, err
+	}
+	return r.readTap(r.rowTap("qkv", bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride), rows)
+}
+
+// KVCache reads the arena's keys and values of every layer, as bytes.
+func (r *Runner) KVCache() ([][]byte, error) {
+	var all [][]byte
+	for _, l := range r.layers {
+		for _, b := range []gpu.Buffer{l.weights.k, l.weights.v} {
+			raw := make([]byte, b.Size())
+			if err := gpu.Read(r.dev, b, 0, raw); err != nil {
+				return nil, err
+			}
+			all = append(all, raw)
+		}
+	}
+	return all, nil
+}
+
+// PoisonDownProj makes weight [row 0, column 0] of layer i's down_proj, a bf16 matrix, NaN.
+func (r *Runner) PoisonDownProj(i int) error {
+	return r.dev.Write(r.layers[i].weights.down.parts[0].data, 0, []byte{0xc0, 0x7f, 0, 0})
+}
+
+// ScaleKNorm sets layer i's K-norm gains to value.
+func (r *Runner) ScaleKNorm(i int, value float32) error {
+	raw := make([]byte, 4*r.shape.HeadDim)
+	for d := range r.shape.HeadDim {
+		binary.LittleEndian.PutUint32(raw[4*d:], math.Float32bits(value))
+	}
+	return r.dev.Write(r.layers[i].weights.qkNorms, uint64(len(raw)), raw)
+}
