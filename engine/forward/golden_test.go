@@ -101,16 +101,30 @@ func TestRMSNormQKV(t *testing.T) {
 	}
 }
 
-// Random models of odd shapes, on the GPU and the CPU in lockstep. A weight's rounding is no part of the difference; an
-// f16 cache may round a key that both compute a little differently to two neighbours.
+// randomTolerance bounds the difference of two correct paths. With an f16 cache a key that both compute a little
+// differently may be rounded to two neighbours, 2^-11 apart; where its norm's gain is 12, that moves a score by up to 0.02
+// and one head's output with it.
+func randomTolerance(kv runner.KVDType) func(kind string) float64 {
+	return func(kind string) float64 {
+		switch {
+		case kv == runner.KVF32:
+			return 1e-4
+		case kind == "attn":
+			return 1e-2
+		}
+		return 2e-3
+	}
+}
+
+// Random models of odd shapes, on the GPU and the CPU in lockstep.
 func TestRandomModels(t *testing.T) {
 	dev := device(t)
 	worst := map[string]float64{}
 	for seed := range uint64(8) {
 		dtype := []weights.DType{weights.BF16, weights.Q8, weights.Q4}[seed%3]
-		kv, tolerance := runner.KVF32, 1e-4
+		kv := runner.KVF32
 		if seed%4 == 1 {
-			kv, tolerance = runner.KVF16, 2e-3
+			kv = runner.KVF16
 		}
 		dir := goldentest.RandomModel(t, seed, dtype)
 		m := goldentest.OpenModel(t, dir)
@@ -120,7 +134,7 @@ func TestRandomModels(t *testing.T) {
 		}
 		got := open(t, dev, dir, forward.Options{NumPages: 16, KVDType: kv})
 		where := fmt.Sprintf("seed %d, %s, %s KV (%v)", seed, dtype, kv, m.Config)
-		for kind, e := range goldentest.Lockstep(t, where, m.Config, want, got, seed, tolerance) {
+		for kind, e := range goldentest.Lockstep(t, where, m.Config, want, got, seed, randomTolerance(kv)) {
 			key := fmt.Sprintf("%s, %s KV", kind, kv)
 			worst[key] = max(worst[key], e)
 		}
