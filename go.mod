@@ -10,6 +10,7 @@ require (
 require (
 	github.com/andybalholm/brotli v1.2.8 // indirect
 	github.com/ardanlabs/jinja v1.5.0 // indirect
+	github.com/ergochat/readline v0.1.3 // indirect
 	github.com/evanw/esbuild v0.28.2 // indirect
 )
 
