@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/chat"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
@@ -45,12 +44,15 @@ type Conversation struct {
 	MaxTokens int      // of one answer; 0: as many as fit
 	Stop      []string // texts that end an answer; they are not part of it
 	Overflow  Overflow
+	// OnToken sees every token as it is sampled, before the events that it causes; may be nil.
+	OnToken func(sampling.Result)
 
 	e        *Engine
 	session  *Session
 	template *chat.Template
 	tok      tokenizer.Interface
 	added    []string // texts of the tokenizer's added tokens
+	last     transcript
 }
 
 // NewConversation starts an empty conversation. It needs the model's tokenizer and chat template.
@@ -88,8 +90,11 @@ func (c *Conversation) CachedTokens() int { return c.session.Len() }
 type Answer struct {
 	Message chat.Message
 	Result  Result
-	Dropped int // messages left out of the prompt by OverflowDropOldest
+	Dropped Dropped
 }
+
+// Dropped counts what OverflowDropOldest left out of a prompt.
+type Dropped struct{ Messages, Tokens int }
 
 // Send adds a message and generates the answer to it, see Generate. When nothing could be generated the message is taken
 // back, so that it can be sent again.
@@ -106,20 +111,21 @@ func (c *Conversation) Send(ctx context.Context, m chat.Message, emit func(chat.
 // ctx ends, or emit returns an error, what was generated so far is kept as the assistant's turn.
 func (c *Conversation) Generate(ctx context.Context, emit func(chat.Event) error) (Answer, error) {
 	var a Answer
-	prompt, ids, dropped, err := c.prompt()
+	prompt, dropped, err := c.prompt()
 	if err != nil {
 		return a, err
 	}
 	a.Dropped = dropped
 	out := &answerParser{
-		detok: tokenizer.NewDetokenizer(c.tok), parser: chat.NewParser(chat.ParserOptions{InReasoning: chat.OpensThinking(prompt)}),
-		stop: stopper{texts: c.Stop}, emit: emit, message: chat.Message{Role: chat.RoleAssistant}, stopIDs: c.e.StopIDs(),
+		stream: NewTextStream(c.tok, c.Stop), parser: chat.NewParser(chat.ParserOptions{InReasoning: chat.OpensThinking(prompt.text)}),
+		emit: emit, onToken: c.OnToken, message: chat.Message{Role: chat.RoleAssistant}, stopIDs: c.e.StopIDs(),
 	}
 	opt := GenerateOptions{Sampling: c.Sampling, MaxTokens: c.MaxTokens, StopIDs: out.stopIDs}
-	a.Result, err = c.session.Generate(ctx, ids, opt, out.token)
+	a.Result, err = c.session.Generate(ctx, prompt.ids, opt, out.token)
 	if flushErr := out.flush(); err == nil {
 		err = flushErr
 	}
+	c.last = prompt.answered(out.stream.Generated(), a.Result.Tokens, out.stopIDs)
 	a.Message = out.message
 	if len(a.Message.ToolCalls) > 0 && a.Result.Reason == ReasonStop {
 		a.Result.Reason = ReasonToolCalls
@@ -131,31 +137,34 @@ func (c *Conversation) Generate(ctx context.Context, emit func(chat.Event) error
 }
 
 // prompt renders and encodes the conversation, leaving out the oldest turns where the policy says so and they do not fit.
-func (c *Conversation) prompt() (text string, ids []int32, dropped int, err error) {
-	messages := c.Messages
+func (c *Conversation) prompt() (p transcript, dropped Dropped, err error) {
+	messages, whole := c.Messages, 0
 	for {
 		text, literal, err := c.template.RenderLiteral(chat.Context{Messages: messages, Tools: c.Tools, AddGenerationPrompt: true, EnableThinking: c.Thinking}, c.added)
 		if err != nil {
-			return "", nil, 0, err
+			return p, dropped, err
 		}
 		spans := make([]tokenizer.Span, len(literal))
 		for i, s := range literal {
 			spans[i] = tokenizer.Span{Start: s.Start, End: s.End}
 		}
-		if ids, err = c.tok.EncodeWith(text, tokenizer.EncodeOptions{Literal: spans}); err != nil {
-			return "", nil, 0, err
+		if p, err = c.last.extend(c.tok, c.added, text, spans); err != nil {
+			return p, dropped, err
 		}
-		room := c.e.opt.ContextTokens - len(ids)
-		if room >= c.reserve() {
-			return text, ids, len(c.Messages) - len(messages), nil
+		n := len(p.ids)
+		if whole == 0 {
+			whole = n
+		}
+		if c.e.opt.ContextTokens-n >= c.reserve() {
+			return p, Dropped{len(c.Messages) - len(messages), whole - n}, nil
 		}
 		var ok bool
 		if c.Overflow == OverflowDropOldest {
 			messages, ok = dropOldestTurn(messages)
 		}
 		if !ok {
-			return "", nil, 0, fmt.Errorf("engine: %w: the conversation has %d tokens and the context holds %d, of which %d are kept for the answer; clear the conversation, ask for a larger context (the model takes up to %d), or let the oldest turns be dropped",
-				ErrContextFull, len(ids), c.e.opt.ContextTokens, c.reserve(), c.e.Config().ContextLimit())
+			return p, dropped, fmt.Errorf("engine: %w: the conversation has %d tokens and the context holds %d, of which %d are kept for the answer; clear the conversation, ask for a larger context (the model takes up to %d), or let the oldest turns be dropped",
+				ErrContextFull, n, c.e.opt.ContextTokens, c.reserve(), c.e.Config().ContextLimit())
 		}
 	}
 }
@@ -186,20 +195,23 @@ func dropOldestTurn(messages []chat.Message) (rest []chat.Message, ok bool) {
 
 // answerParser turns sampled tokens into events and the assistant's message.
 type answerParser struct {
-	detok   *tokenizer.Detokenizer
-	stop    stopper
+	stream  *TextStream
 	parser  *chat.Parser
 	emit    func(chat.Event) error
+	onToken func(sampling.Result)
 	message chat.Message
 	stopIDs []int32
 	err     error // of emit
 }
 
 func (p *answerParser) token(r sampling.Result) error {
+	if p.onToken != nil {
+		p.onToken(r)
+	}
 	if slices.Contains(p.stopIDs, r.Token) {
 		return nil
 	}
-	text, stopped := p.stop.push(p.detok.Push(r.Token))
+	text, stopped := p.stream.Push(r.Token)
 	if err := p.events(p.parser.Push(text)); err != nil {
 		return err
 	}
@@ -210,11 +222,7 @@ func (p *answerParser) token(r sampling.Result) error {
 }
 
 func (p *answerParser) flush() error {
-	text, stopped := p.stop.push(p.detok.Flush())
-	if !stopped {
-		text += p.stop.rest()
-	}
-	return errors.Join(p.events(p.parser.Push(text)), p.events(p.parser.Flush()))
+	return errors.Join(p.events(p.parser.Push(p.stream.Flush())), p.events(p.parser.Flush()))
 }
 
 func (p *answerParser) events(events []chat.Event) error {
@@ -235,47 +243,4 @@ func (p *answerParser) events(events []chat.Event) error {
 		}
 	}
 	return nil
-}
-
-// stopper finds stop texts in a stream, holding back what might be the beginning of one.
-type stopper struct {
-	texts   []string
-	held    string
-	stopped bool
-}
-
-// push returns the text that is settled; stopped is true once a stop text was found, whose text and what follows is dropped.
-func (s *stopper) push(text string) (out string, stopped bool) {
-	if s.stopped {
-		return "", true
-	}
-	s.held += text
-	at := -1
-	for _, t := range s.texts {
-		if i := strings.Index(s.held, t); t != "" && i >= 0 && (at < 0 || i < at) {
-			at = i
-		}
-	}
-	if at >= 0 {
-		out, s.held, s.stopped = s.held[:at], "", true
-		return out, true
-	}
-	keep := 0
-	for _, t := range s.texts {
-		for n := min(len(t)-1, len(s.held)); n > keep; n-- {
-			if strings.HasSuffix(s.held, t[:n]) {
-				keep = n
-				break
-			}
-		}
-	}
-	out, s.held = s.held[:len(s.held)-keep], s.held[len(s.held)-keep:]
-	return out, false
-}
-
-// rest is what was held back when the stream ended.
-func (s *stopper) rest() string {
-	out := s.held
-	s.held = ""
-	return out
 }

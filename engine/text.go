@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/tokenizer"
@@ -86,4 +87,62 @@ func DefaultSampling(m *weights.Model) sampling.Params {
 		p.Temperature = 0
 	}
 	return p
+}
+
+// TextStream turns tokens into text as they are sampled: whole characters only, up to the first of its stop texts. It
+// holds back what might be the beginning of one.
+type TextStream struct {
+	detok     *tokenizer.Detokenizer
+	stops     []string
+	generated strings.Builder
+	held      string
+	stopped   bool
+}
+
+// NewTextStream starts a stream that ends before the first of stops.
+func NewTextStream(tok tokenizer.Interface, stops []string) *TextStream {
+	return &TextStream{detok: tokenizer.NewDetokenizer(tok), stops: stops}
+}
+
+// Push adds a token and returns the text that is settled; stopped is true from the first stop text on, which is left out
+// with all that follows.
+func (s *TextStream) Push(id int32) (text string, stopped bool) { return s.add(s.detok.Push(id)) }
+
+// Flush ends the stream and returns the text that was held back.
+func (s *TextStream) Flush() string {
+	text, _ := s.add(s.detok.Flush())
+	text, s.held = text+s.held, ""
+	return text
+}
+
+// Generated is all text of the tokens so far, stop texts included.
+func (s *TextStream) Generated() string { return s.generated.String() }
+
+func (s *TextStream) add(text string) (out string, stopped bool) {
+	s.generated.WriteString(text)
+	if s.stopped {
+		return "", true
+	}
+	s.held += text
+	at := -1
+	for _, stop := range s.stops {
+		if i := strings.Index(s.held, stop); stop != "" && i >= 0 && (at < 0 || i < at) {
+			at = i
+		}
+	}
+	if at >= 0 {
+		out, s.held, s.stopped = s.held[:at], "", true
+		return out, true
+	}
+	keep := 0
+	for _, stop := range s.stops {
+		for n := min(len(stop)-1, len(s.held)); n > keep; n-- {
+			if strings.HasSuffix(s.held, stop[:n]) {
+				keep = n
+				break
+			}
+		}
+	}
+	out, s.held = s.held[:len(s.held)-keep], s.held[len(s.held)-keep:]
+	return out, false
 }

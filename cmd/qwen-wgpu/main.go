@@ -28,6 +28,7 @@ func run() (code int) {
 	}()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	var usage *usageError
@@ -69,7 +70,7 @@ func newRoot() *cobra.Command {
 		Version:       version(),
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
-	root.AddCommand(newRun(), newTrace(), newBench(), newDoctor(), newTokenize(), newTemplate())
+	root.AddCommand(newChat(), newRun(), newTrace(), newBench(), newDoctor(), newTokenize(), newTemplate())
 	return root
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ type modelFlags struct {
 }
 
 func (f *modelFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.model, "model", "m", "", "packed model directory")
+	cmd.Flags().StringVarP(&f.model, "model", "m", "", "packed model directory"+map[bool]string{true: " (default: the small model inside this program)"}[embedded != nil])
 	cmd.Flags().StringVar(&f.device, "device", "auto", "gpu, cpu, or auto: a hardware GPU where there is one, else the CPU")
 	cmd.Flags().StringVar(&f.adapter, "adapter", "", "GPU by number or part of its name, as doctor lists them (implies --device gpu)")
 	cmd.Flags().StringVar(&f.kv, "kv", "f16", "number format of the KV cache: f16 or f32")
@@ -47,6 +48,8 @@ type opened struct {
 	*engine.Engine
 	model  *weights.Model
 	device gpu.Device // nil on the CPU
+	whyCPU string     // why the CPU was chosen, if it was
+	kv     runner.KVDType
 }
 
 func (o *opened) Close() {
@@ -67,8 +70,8 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{model: m}
-	if o.device, err = f.openDevice(cmd); err != nil {
+	o := &opened{model: m, kv: kv}
+	if o.device, o.whyCPU, err = f.openDevice(cmd); err != nil {
 		m.Close()
 		return nil, err
 	}
@@ -85,9 +88,24 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	return o, nil
 }
 
+// name says in a few words which model the flags mean.
+func (f *modelFlags) name() string {
+	if f.model == "" {
+		return "the small model inside this program"
+	}
+	return f.model
+}
+
 func (f *modelFlags) openModel(cmd *cobra.Command) (*weights.Model, error) {
 	if f.model == "" {
-		return nil, usagef(cmd, "no model: give --model DIR, a packed directory made by `convert --in HFDIR --out DIR --dtype q8`")
+		if embedded == nil {
+			return nil, usagef(cmd, "no model: give --model DIR, a packed directory made by `%s --in HFDIR --out DIR --dtype q8`", convertProgram())
+		}
+		source, err := embedded()
+		if err != nil {
+			return nil, err
+		}
+		return weights.Open(source)
 	}
 	info, err := os.Stat(f.model)
 	switch {
@@ -99,36 +117,62 @@ func (f *modelFlags) openModel(cmd *cobra.Command) (*weights.Model, error) {
 		return nil, fmt.Errorf("%s is a file: --model takes the packed directory", f.model)
 	}
 	m, err := weights.Open(weights.Dir(f.model))
+	if errors.Is(err, os.ErrNotExist) && isCheckpoint(f.model) {
+		dir := strings.TrimRight(f.model, "/")
+		return nil, fmt.Errorf("%s is a Hugging Face checkpoint, not a packed model directory. Convert it first:\n\n  %s --in %s --out %s-q8 --dtype q8\n\nand then give --model %s-q8", f.model, convertProgram(), dir, dir, dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", f.model, err)
 	}
 	return m, nil
 }
 
-// openDevice returns nil for the CPU path.
-func (f *modelFlags) openDevice(cmd *cobra.Command) (gpu.Device, error) {
+// isCheckpoint tells whether dir looks like a Hugging Face model: a config and weights, but no manifest.
+func isCheckpoint(dir string) bool {
+	shards, _ := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+	_, noConfig := os.Stat(filepath.Join(dir, "config.json"))
+	_, noManifest := os.Stat(filepath.Join(dir, "manifest.json"))
+	return len(shards) > 0 && noConfig == nil && noManifest != nil
+}
+
+// convertProgram is the converter as it can be called from here: beside this program, as make puts it.
+func convertProgram() string {
+	if dir := filepath.Dir(os.Args[0]); dir != "." {
+		return filepath.Join(dir, "convert")
+	}
+	return "convert"
+}
+
+// openDevice returns nil for the CPU path, and why.
+func (f *modelFlags) openDevice(cmd *cobra.Command) (device gpu.Device, whyCPU string, err error) {
 	choice := f.device
 	if f.adapter != "" && choice == "auto" {
 		choice = "gpu"
 	}
 	switch choice {
 	case "cpu":
-		return nil, nil
+		return nil, "as asked", nil
 	case "gpu":
-		return native.Open(native.Options{Adapter: f.adapter})
+		device, err = native.Open(native.Options{Adapter: f.adapter})
+		return device, "", err
 	case "auto":
 		adapters, err := native.Adapters()
 		if err != nil {
-			return nil, nil
+			return nil, "no GPU was found; `qwen-wgpu doctor` says what is missing", nil
 		}
 		for _, a := range adapters {
-			if a.Info.Type != "cpu" {
-				return native.Open(native.Options{Adapter: strconv.Itoa(a.Index)})
+			if a.Info.Type == "cpu" {
+				continue
 			}
+			device, err := native.Open(native.Options{Adapter: strconv.Itoa(a.Index)})
+			if err != nil {
+				return nil, fmt.Sprintf("%s cannot be used: %v", a.Info.Name, err), nil
+			}
+			return device, "", nil
 		}
-		return nil, nil
+		return nil, fmt.Sprintf("the only GPU is %s, a program on the CPU that is slower than this; --device gpu uses it", adapters[0].Info.Name), nil
 	}
-	return nil, usagef(cmd, "--device %q is unknown: use auto, gpu or cpu", f.device)
+	return nil, "", usagef(cmd, "--device %q is unknown: use auto, gpu or cpu", f.device)
 }
 
 // loadProgress shows the upload on a terminal, if it takes long enough to be noticed.
@@ -168,8 +212,11 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// parseIDs reads "5,6,7".
+// parseIDs reads "5,6,7"; nothing gives nil.
 func parseIDs(s string) ([]int32, error) {
+	if s == "" {
+		return nil, nil
+	}
 	var ids []int32
 	for i, field := range strings.Split(s, ",") {
 		n, err := strconv.ParseInt(strings.TrimSpace(field), 10, 32)
