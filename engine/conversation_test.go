@@ -52,6 +52,7 @@ func encode(t *testing.T, c *Conversation, text string) []int32 {
 // tokenizer would.
 func TestTurnPrefillsOnlyItsOwnTokens(t *testing.T) {
 	c := talk(t, chattest.Plain, 4096, 50)
+	c.Sampling.Temperature, c.Sampling.TopK, c.Sampling.TopP = 1.5, 0, 1
 	cached, respelled := 0, 0
 	for turn := range 8 {
 		question := fmt.Sprintf("question number %d: what is the name of the cat%s?", turn, strings.Repeat(" and the dog", 10))
