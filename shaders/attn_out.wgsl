@@ -13,10 +13,11 @@
 override K_PAD: u32 = 2048u; // NUM_HEADS*HEAD_DIM rounded up to 32
 override NUM_HEADS: u32 = 16u;
 override HEAD_DIM: u32 = 128u;
-override MAX_SPLITS: u32 = 32u;
-override COEFS: u32 = 512u; // MAX_SPLITS*NUM_HEADS
+override MAX_SPLITS: u32 = 4u;    // more are combined before
+override COEFS: u32 = 64u; // MAX_SPLITS*NUM_HEADS
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
+override UNROLL: u32 = 1u;
 
 struct MatrixPart {
     row_start: u32,

@@ -10,6 +10,7 @@
 override K_PAD: u32 = 3072u;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
+override UNROLL: u32 = 1u;
 
 struct MatrixPart {
     row_start: u32,

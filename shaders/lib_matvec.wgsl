@@ -1,8 +1,10 @@
 // Matrix-vector product for decode: THREADS_PER_ROW neighbouring threads share four rows and stride over their 16-byte
-// loads. Included after weight_*.wgsl by kernels with the overrides WORKGROUP_SIZE and THREADS_PER_ROW and a function
-// input4(i) that gives inputs [4*i, 4*i+4) and may add to `sum_sq`.
+// loads, UNROLL of them in flight. Included after weight_*.wgsl by kernels with the overrides WORKGROUP_SIZE, THREADS_PER_ROW
+// and UNROLL (1, 2 or 4) and a function input4(i) that gives inputs [4*i, 4*i+4) and may add to `sum_sq`.
 
 const QUADS_PER_GROUP: u32 = WORKGROUP_SIZE / THREADS_PER_ROW;
+const LOADS_PER_ROUND: u32 = THREADS_PER_ROW * UNROLL;
+const ROUNDS: u32 = LOADS_PER_ROW / LOADS_PER_ROUND;
 
 var<workgroup> partial_dot: array<vec4<f32>, WORKGROUP_SIZE>;
 var<workgroup> partial_sq: array<f32, WORKGROUP_SIZE>;
@@ -23,8 +25,21 @@ fn matvec4(rows: vec4<u32>, tid: u32) -> vec4<f32> {
     let lane = tid % THREADS_PER_ROW;
     var acc = vec4<f32>(0.0);
     sum_sq = 0.0;
-    for (var load = lane; load < LOADS_PER_ROW; load += THREADS_PER_ROW) {
+    for (var round = 0u; round < ROUNDS; round++) { // a constant number, so that compilers can unroll further
+        let load = round * LOADS_PER_ROUND + lane;
         acc += dot4(rows, load);
+        if (UNROLL > 1u) {
+            acc += dot4(rows, load + THREADS_PER_ROW);
+        }
+        if (UNROLL > 2u) {
+            acc += dot4(rows, load + 2u * THREADS_PER_ROW);
+            acc += dot4(rows, load + 3u * THREADS_PER_ROW);
+        }
+    }
+    if (ROUNDS * LOADS_PER_ROUND < LOADS_PER_ROW) {
+        for (var load = ROUNDS * LOADS_PER_ROUND + lane; load < LOADS_PER_ROW; load += THREADS_PER_ROW) {
+            acc += dot4(rows, load);
+        }
     }
     partial_dot[tid] = acc;
     partial_sq[tid] = sum_sq;

@@ -13,6 +13,7 @@ override K_PAD: u32 = 1024u;
 override EPS: f32 = 1e-6;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
+override UNROLL: u32 = 1u;
 
 struct MatrixPart {
     row_start: u32,

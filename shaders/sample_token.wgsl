@@ -15,7 +15,7 @@ override SLICE: u32 = 256u;
 override NUM_SLICES: u32 = 594u;
 override PAGE_SIZE: u32 = 16u;
 override PAGES_PER_SPLIT: u32 = 8u;
-override MAX_SPLITS: u32 = 32u;
+override MAX_SPLITS: u32 = 128u;
 override RING: u32 = 64u;
 override TOKENS: u32 = 64u;
 

@@ -62,7 +62,7 @@ type Runner struct {
 	head    *matrix    // lm_head, or the embedding it is tied to
 	norm    gpu.Buffer // [hiddenPad] f32
 
-	embedSteps, normSteps, lmHeadSteps, sampleSteps []dispatch
+	embedSteps, normSteps, lmHeadSteps, sampleSteps, combineSteps []dispatch
 
 	kernels     map[string]gpu.Kernel
 	tuned       map[string]matvecShape // by kernel name
@@ -95,7 +95,7 @@ type matrix struct {
 type layer struct {
 	weights layerWeights
 	decode  struct {
-		rmsnormQKV, attention, attnOut, rmsnormGateUp, down []dispatch
+		rmsnormQKV, attention, attnOut, attnOutCombined, rmsnormGateUp, down []dispatch
 	}
 	prefill struct {
 		rowRMS, attention          []dispatch

@@ -50,6 +50,9 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 	if err := r.recordSampling(); err != nil {
 		return err
 	}
+	if err := r.recordCombine(); err != nil {
+		return err
+	}
 	for i := range r.shape.NumHiddenLayers {
 		if err := l.layer(i); err != nil {
 			return fmt.Errorf("forward: layer %d: %w", i, err)
@@ -288,53 +291,6 @@ func (l *loader) ends() error {
 	return err
 }
 
-// recordHead records the final norm and lm_head for one row of x.
-func (r *Runner) recordHead() (err error) {
-	r.lmHeadSteps, err = r.matvec("rmsnorm_lm_head", r.head, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(bufX), gpu.Whole(r.norm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufLogits)}
-	})
-	return err
-}
-
-// normed are the options of a kernel with an RMSNorm over x fused in.
-func (r *Runner) normed() shaders.Options {
-	return shaders.Options{
-		Consts: map[string]uint32{"HIDDEN": uint32(r.shape.HiddenSize)},
-		Floats: map[string]float32{"EPS": r.shape.RMSNormEps},
-	}
-}
-
-// matvecShape is how a decode matrix-vector kernel is spread over threads.
-type matvecShape struct {
-	workgroup     int // threads a workgroup
-	threadsPerRow int // threads that share four rows; at least 4, divides workgroup
-}
-
-// defaultMatvecShape gives a row's quad as many threads as it has 16-byte loads, up to 32.
-func defaultMatvecShape(m *matrix) matvecShape {
-	threads := 4
-	for threads < 32 && threads < m.kPad/weightsPerLoad[m.dtype] {
-		threads *= 2
-	}
-	return matvecShape{workgroup: 128, threadsPerRow: threads}
-}
-
-// weightsPerLoad is the number of weights in 16 bytes.
-var weightsPerLoad = map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weights.Q4: 32}
-
-// matvec records a decode matrix-vector product, in the shape that tuning chose for the kernel, if it did.
-func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
-	v, ok := r.tuned[name]
-	if !ok {
-		v = defaultMatvecShape(m)
-	}
-	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"] = uint32(v.workgroup), uint32(v.threadsPerRow)
-	rowsPerGroup := 4 * v.workgroup / v.threadsPerRow
-	return r.perPart(name, m, opt, func(p part, _ passSize) [3]uint32 {
-		return foldGrid((p.rows+rowsPerGroup-1)/rowsPerGroup, r.dev.Limits().MaxWorkgroupsPerDimension)
-	}, bindings)
-}
-
 // foldGrid spreads n workgroups over x and y.
 func foldGrid(n int, maxPerDimension uint32) [3]uint32 {
 	x := min(uint32(n), maxPerDimension)
@@ -401,91 +357,3 @@ type layerWeights struct {
 	qkNorms              gpu.Buffer // [2, headDim] f32
 	k, v                 gpu.Buffer // [numPages, kvHeads, pageSize, headPad] f16 or f32
 }
-
-// recordDecode records the five dispatches of a decode layer.
-func (r *Runner) recordDecode(out *layer) error {
-	for name := range decodeMatvecs {
-		if err := r.recordMatvec(out, name); err != nil {
-			return err
-		}
-	}
-	s, w := &r.shape, &out.weights
-	att, err := r.dispatch("attention", shaders.Options{KV: string(s.kv), Consts: s.attentionConsts(), Floats: s.attentionFloats()},
-		func(n passSize) [3]uint32 {
-			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits), 1}
-		},
-		r.state(), r.pages(), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits))
-	out.decode.attention = []dispatch{att}
-	return err
-}
-
-// decodeMatvecs are the matrix-vector kernels of a decode layer: which matrix, with what in front, and where it is kept.
-var decodeMatvecs = map[string]struct {
-	matrix   func(*layerWeights) *matrix
-	options  func(*Runner) shaders.Options
-	bindings func(*Runner, *layerWeights, part) []gpu.Binding
-	recorded func(*layer) *[]dispatch
-}{
-	"rmsnorm_qkv": {
-		func(w *layerWeights) *matrix { return w.qkv },
-		(*Runner).normed,
-		func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufQKV)}
-		},
-		func(l *layer) *[]dispatch { return &l.decode.rmsnormQKV },
-	},
-	"attn_out": {
-		func(w *layerWeights) *matrix { return w.o },
-		func(r *Runner) shaders.Options {
-			s := &r.shape
-			return shaders.Options{Consts: map[string]uint32{
-				"NUM_HEADS": uint32(s.NumAttentionHeads), "HEAD_DIM": uint32(s.HeadDim), "MAX_SPLITS": maxSplits, "COEFS": uint32(maxSplits * s.NumAttentionHeads),
-			}}
-		},
-		func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-			outputs := uint64(4 * maxSplits * r.shape.qPad)
-			return []gpu.Binding{gpu.Whole(p.params), r.state(), {Buffer: r.act[bufSplits], Size: outputs}, {Buffer: r.act[bufSplits], Offset: outputs},
-				gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
-		},
-		func(l *layer) *[]dispatch { return &l.decode.attnOut },
-	},
-	"rmsnorm_gate_up": {
-		func(w *layerWeights) *matrix { return w.gateUp },
-		(*Runner).normed,
-		func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufMLP)}
-		},
-		func(l *layer) *[]dispatch { return &l.decode.rmsnormGateUp },
-	},
-	"down": {
-		func(w *layerWeights) *matrix { return w.down },
-		func(*Runner) shaders.Options { return shaders.Options{Consts: map[string]uint32{}} },
-		func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufMLP), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
-		},
-		func(l *layer) *[]dispatch { return &l.decode.down },
-	},
-}
-
-// recordMatvec records one of decodeMatvecs for a layer.
-func (r *Runner) recordMatvec(l *layer, name string) (err error) {
-	d := decodeMatvecs[name]
-	*d.recorded(l), err = r.matvec(name, d.matrix(&l.weights), d.options(r), func(p part) []gpu.Binding { return d.bindings(r, &l.weights, p) })
-	return err
-}
-
-// attentionConsts are the constants of decode attention.
-func (s *shape) attentionConsts() map[string]uint32 {
-	return map[string]uint32{
-		"NUM_HEADS": uint32(s.NumAttentionHeads), "NUM_KV_HEADS": uint32(s.NumKeyValueHeads), "HEAD_DIM": uint32(s.HeadDim),
-		"HEAD_PAD": uint32(s.headPad), "PAGE_SIZE": uint32(s.pageSize), "Q_PAD": uint32(s.qPad), "ML_BASE": uint32(maxSplits * s.qPad),
-		"MAX_PAGES": uint32(s.maxPages), "Q_TILE": uint32(s.qTile), "Q_TILES": uint32(s.qTiles), "LANES": uint32(64 / s.qTile),
-		"Q_SHARED": uint32((s.qTile + 1) * (s.headPad + 1)),
-	}
-}
-
-func (s *shape) attentionFloats() map[string]float32 {
-	return map[string]float32{"SCALE": s.attentionScale(), "EPS": s.RMSNormEps}
-}
-
-func (s *shape) attentionScale() float32 { return float32(1 / math.Sqrt(float64(s.HeadDim))) }

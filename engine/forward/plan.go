@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	maxSplits     = 32 // of a context in decode attention
+	maxSplits     = 128 // of a context in decode attention
+	fusedSplits   = 4   // attn_out combines so many itself; combine_splits more
 	pagesPerSplit = 8
 	stateBytes    = 256
 	bindAlignment = 256 // offsets of bindings inside one buffer, the largest alignment WebGPU allows a device to ask for
@@ -211,6 +212,7 @@ func (s *shape) activations() []activation {
 		{"vocab_state", 8 * uint64(s.VocabSize)},
 		{"slices", 16 * uint64(s.numSlices())},
 		{"sampled", 8 * sampleRing},
+		{"one_split", stateBytes + f32(2*s.NumAttentionHeads)},
 	}
 }
 
@@ -230,6 +232,7 @@ const (
 	bufVocabState
 	bufSlices
 	bufSampled
+	bufOneSplit
 )
 
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.

@@ -142,10 +142,16 @@ func (r *Runner) decodeSegments(numSplits int) []segment {
 	segs := []segment{{dispatches: r.embedSteps, tap: r.rowTap("embed", bufX, s.HiddenSize, s.hiddenPad)}}
 	for i := range r.layers {
 		l, name := &r.layers[i].decode, func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
+		attn := tapPoint{name: name("attn"), read: func() ([]float32, error) { return r.readSplits(numSplits) }}
+		attention, attnOut := l.attention, l.attnOut
+		if numSplits > fusedSplits {
+			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)
+			attention, attnOut = slices.Concat(l.attention, r.combineSteps), l.attnOutCombined
+		}
 		segs = append(segs,
 			segment{dispatches: l.rmsnormQKV, tap: r.rowTap(name("qkv"), bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride)},
-			segment{dispatches: l.attention, tap: tapPoint{name: name("attn"), read: func() ([]float32, error) { return r.readSplits(numSplits) }}},
-			segment{dispatches: l.attnOut, tap: r.rowTap(name("attn_out"), bufX, s.HiddenSize, s.hiddenPad)},
+			segment{dispatches: attention, tap: attn},
+			segment{dispatches: attnOut, tap: r.rowTap(name("attn_out"), bufX, s.HiddenSize, s.hiddenPad)},
 			segment{dispatches: l.rmsnormGateUp, tap: r.rowTap(name("mlp"), bufMLP, s.IntermediateSize, s.interPad)},
 			segment{dispatches: l.down, tap: r.rowTap(name("out"), bufX, s.HiddenSize, s.hiddenPad)})
 	}

@@ -2,16 +2,15 @@ package forward
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
 // ReadBandwidth measures how many bytes a second the device reads from a buffer of sizeBytes (rounded down to 64 MiB, cut
-// to what it can bind): the best of rounds, each several dispatches of read_bandwidth.wgsl.
+// to what it can bind): the median of rounds, each several dispatches of read_bandwidth.wgsl.
 func ReadBandwidth(dev gpu.Device, sizeBytes uint64, rounds int) (bytesPerSecond float64, err error) {
-	const unit, groups, repeats = 64 << 20, 2048, 16
+	const unit, groups = 64 << 20, 2048
 	size := min(sizeBytes, partLimit(dev.Limits())) / unit * unit
 	if size == 0 {
 		return 0, fmt.Errorf("forward: read bandwidth over %d bytes: at least %d are needed", sizeBytes, unit)
@@ -40,31 +39,12 @@ func ReadBandwidth(dev gpu.Device, sizeBytes uint64, rounds int) (bytesPerSecond
 		return 0, err
 	}
 	defer g.Release()
-	seconds := func(n int) (float64, error) {
+	seconds, err := passSeconds(dev, out, func(repeats int) *gpu.Pass {
 		pass := &gpu.Pass{Label: "roofline"}
-		for range n {
+		for range repeats {
 			pass.Dispatch(k, g, groups, 1, 1)
 		}
-		begin := time.Now()
-		if err := dev.Submit(pass); err != nil {
-			return 0, err
-		}
-		err := gpu.Read(dev, out, 0, make([]byte, 4))
-		return time.Since(begin).Seconds(), err
-	}
-	best := 0.0
-	for range rounds {
-		one, err := seconds(1)
-		if err != nil {
-			return 0, err
-		}
-		many, err := seconds(1 + repeats)
-		if err != nil {
-			return 0, err
-		}
-		if many > one {
-			best = max(best, float64(size)*repeats/(many-one))
-		}
-	}
-	return best, nil
+		return pass
+	}, rounds, nil)
+	return float64(size) / seconds, err
 }

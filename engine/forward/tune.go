@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"time"
 
@@ -18,14 +19,24 @@ type TuneRow struct {
 	Kernel         string  `json:"kernel"`
 	Workgroup      int     `json:"workgroup"`
 	ThreadsPerRow  int     `json:"threads_per_row"`
+	Unroll         int     `json:"unroll"`
 	Seconds        float64 `json:"seconds"` // of one layer's dispatch (of lm_head: of the whole), launch included
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	Chosen         bool    `json:"chosen"`
 }
 
-// tuneCandidates are the shapes that Tune tries.
-var tuneCandidates = []matvecShape{
-	{64, 8}, {64, 16}, {64, 32}, {64, 64}, {128, 8}, {128, 16}, {128, 32}, {128, 64}, {128, 128}, {256, 16}, {256, 32}, {256, 64}, {256, 128}, {256, 256},
+// tuneCandidates are the shapes that Tune tries for a matrix.
+func tuneCandidates(m *matrix) []matvecShape {
+	shapes := []matvecShape{defaultMatvecShape(m)}
+	loads := m.kPad / weightsPerLoad[m.dtype]
+	for _, workgroup := range []int{64, 128, 256} {
+		for threads := 8; threads <= workgroup && threads < 2*loads; threads *= 2 {
+			for unroll := 1; unroll <= 4 && unroll*threads <= loads; unroll *= 2 {
+				shapes = append(shapes, matvecShape{workgroup, threads, unroll})
+			}
+		}
+	}
+	return shapes
 }
 
 // Tune measures every candidate for every decode matrix-vector kernel, keeps the fastest and returns all measurements. A
@@ -55,7 +66,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 	var want []float32
 	var rows []TuneRow
 	best := -1
-	for _, shape := range append([]matvecShape{defaultMatvecShape(r.tunedMatrix(name))}, tuneCandidates...) {
+	for _, shape := range tuneCandidates(r.tunedMatrix(name)) {
 		if uint32(shape.workgroup) > r.dev.Limits().MaxInvocationsPerWorkgroup {
 			continue
 		}
@@ -80,14 +91,14 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 		if name == "rmsnorm_lm_head" {
 			count = 1
 		}
-		rows = append(rows, TuneRow{Kernel: name, Workgroup: shape.workgroup, ThreadsPerRow: shape.threadsPerRow,
+		rows = append(rows, TuneRow{Kernel: name, Workgroup: shape.workgroup, ThreadsPerRow: shape.threadsPerRow, Unroll: shape.unroll,
 			Seconds: seconds / count, BytesPerSecond: float64(bytes) / seconds})
 		if best < 0 || seconds/count < rows[best].Seconds {
 			best = len(rows) - 1
 		}
 	}
 	rows[best].Chosen = true
-	_, _, err := r.recordTuned(name, matvecShape{rows[best].Workgroup, rows[best].ThreadsPerRow})
+	_, _, err := r.recordTuned(name, matvecShape{rows[best].Workgroup, rows[best].ThreadsPerRow, rows[best].Unroll})
 	return rows, err
 }
 
@@ -134,7 +145,7 @@ func (r *Runner) recordTuned(name string, shape matvecShape) (steps []dispatch, 
 		if err := r.recordMatvec(l, name); err != nil {
 			return nil, 0, err
 		}
-		steps = append(steps, *d.recorded(l)...)
+		steps = append(steps, *d.variants[0].recorded(l)...)
 		count(d.matrix(&l.weights))
 	}
 	return steps, bytes, nil
@@ -184,40 +195,55 @@ func (r *Runner) tuneInput() error {
 	return r.dev.Write(r.act[bufStep], 0, state[:])
 }
 
-// timeSteps is the best time of one pass over steps, the cost of submitting and waiting taken off.
+// timeSteps is the median time of one pass over steps, the cost of submitting and waiting taken off.
 func (r *Runner) timeSteps(steps []dispatch, rounds int) (float64, error) {
-	const repeats = 4
-	run := func(n int) (float64, error) {
+	pass := func(n int) *gpu.Pass {
 		var all []segment
 		for range n {
 			all = append(all, segment{dispatches: steps})
 		}
-		pass := joinSegments(all, passSize{tokens: 1, splits: 1}, "tune")
+		return joinSegments(all, passSize{tokens: 1, splits: 1}, "tune")
+	}
+	return passSeconds(r.dev, r.act[bufX], pass, rounds, r.tuneInput)
+}
+
+// passSeconds is the median time that one repetition adds to a pass: the difference of long and short passes, each waited
+// for through a read of out. before, if not nil, runs before each pair.
+func passSeconds(dev gpu.Device, out gpu.Buffer, pass func(repeats int) *gpu.Pass, rounds int, before func() error) (float64, error) {
+	const short, long = 2, 8
+	few, many := pass(short), pass(long)
+	run := func(p *gpu.Pass) (float64, error) {
 		begin := time.Now()
-		if err := r.dev.Submit(pass); err != nil {
+		if err := dev.Submit(p); err != nil {
 			return 0, err
 		}
-		err := gpu.Read(r.dev, r.act[bufX], 0, make([]byte, 4))
+		err := gpu.Read(dev, out, 0, make([]byte, 4))
 		return time.Since(begin).Seconds(), err
 	}
-	best := math.Inf(1)
-	for range rounds {
-		if err := r.tuneInput(); err != nil {
-			return 0, err
+	var times []float64
+	for i := range rounds + 1 {
+		if before != nil {
+			if err := before(); err != nil {
+				return 0, err
+			}
 		}
-		one, err := run(1)
+		a, err := run(few)
 		if err != nil {
 			return 0, err
 		}
-		many, err := run(1 + repeats)
+		b, err := run(many)
 		if err != nil {
 			return 0, err
 		}
-		if many > one {
-			best = min(best, (many-one)/repeats)
+		if i > 0 && b > a { // the first round wakes the device up
+			times = append(times, (b-a)/(long-short))
 		}
 	}
-	return best, nil
+	if len(times) == 0 {
+		return 0, fmt.Errorf("forward: %d more repetitions took no more time, in %d rounds: the clock is too coarse", long-short, rounds)
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
 }
 
 // closeTo compares two results up to the rounding of another order of summation.

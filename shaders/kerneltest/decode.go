@@ -59,6 +59,7 @@ type matvecCase struct {
 	kernel, weight           string
 	k, rows, rowStart        int
 	workgroup, threadsPerRow int
+	unroll                   int // 0: 1
 }
 
 func matvecCases() []Case {
@@ -69,8 +70,9 @@ func matvecCases() []Case {
 			for _, c := range []matvecCase{
 				{k: 64, rows: 2, workgroup: 128, threadsPerRow: 4},
 				{k: 100, rows: 70, rowStart: 32, workgroup: 64, threadsPerRow: 8},
-				{k: 1024, rows: 34, workgroup: 128, threadsPerRow: 32},
+				{k: 1024, rows: 34, workgroup: 128, threadsPerRow: 32, unroll: 2},
 				{k: 2600, rows: 18, rowStart: 16, workgroup: 256, threadsPerRow: 256},
+				{k: 4500, rows: 6, workgroup: 64, threadsPerRow: 16, unroll: 4},
 			} {
 				c.kernel, c.weight = kernel, weight
 				if kernel != "rmsnorm_gate_up" {
@@ -78,7 +80,7 @@ func matvecCases() []Case {
 				}
 				seed++
 				s := seed
-				name := fmt.Sprintf("%s/%s k=%d rows=%d threads=%d/%d", kernel, weight, c.k, c.rows, c.workgroup, c.threadsPerRow)
+				name := fmt.Sprintf("%s/%s k=%d rows=%d threads=%d/%dx%d", kernel, weight, c.k, c.rows, c.workgroup, c.threadsPerRow, max(c.unroll, 1))
 				all = append(all, Case{name, func() *Setup { return c.setup(s) }})
 			}
 		}
@@ -129,7 +131,7 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	default:
 		copy(want[c.rowStart:], sums)
 	}
-	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{"K_PAD": uint32(kPad), "WORKGROUP_SIZE": uint32(c.workgroup), "THREADS_PER_ROW": uint32(c.threadsPerRow)}}
+	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{"K_PAD": uint32(kPad), "WORKGROUP_SIZE": uint32(c.workgroup), "THREADS_PER_ROW": uint32(c.threadsPerRow), "UNROLL": uint32(max(c.unroll, 1))}}
 	bindings := Bind("part", "x", "weights", "scales", "out")
 	if normed {
 		opt.Consts["HIDDEN"] = uint32(c.k)
@@ -159,7 +161,10 @@ type attentionCase struct {
 	rows   int
 }
 
-const maxSplits = 32
+const (
+	maxSplits   = 32
+	fusedSplits = 4 // attn_out combines so many itself
+)
 
 // attentionCases has each shape with one cache format, as compiling is what costs; those of the published models with both.
 func attentionCases() []Case {
@@ -180,7 +185,11 @@ func attentionCases() []Case {
 		{headShape{kv: "f32", heads: 3, kvHeads: 3, headDim: 2, start: 40}, 2, "bf16", 16},
 	} {
 		c.pageSize, c.tokens = 16, 1
-		name := fmt.Sprintf("%s splits=%d %s", c.name("attention+attn_out"), c.splits, c.weight)
+		kernels := "attention+attn_out"
+		if c.splits > fusedSplits {
+			kernels = "attention+combine_splits+attn_out"
+		}
+		name := fmt.Sprintf("%s splits=%d %s", c.name(kernels), c.splits, c.weight)
 		all = append(all, Case{name, func() *Setup { return c.setup(uint64(i)) }})
 	}
 	return all
@@ -235,18 +244,30 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	outputs := uint64(4 * maxSplits * qPad)
 	splits := append(Poison(maxSplits*qPad), Poison(RoundUp(2*maxSplits*c.heads, 4))...)
 	clearPadding(splits, maxSplits, qPad, qDim)
+	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "page_table", "norms", "rope", "qkv", "k_cache", "v_cache", "splits"),
+		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits), 1}}
+	out := Step{Kernel: "attn_out", Options: outOpt, Bindings: []Binding{{Buffer: "part"}, {Buffer: "pass_state"}, {Buffer: "splits", Size: outputs},
+		{Buffer: "splits", Offset: outputs}, {Buffer: "weights"}, {Buffer: "scales"}, {Buffer: "x"}}, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}}
+	steps := []Step{attention, out}
+	oneML := make([]float32, 2*c.heads)
+	for h := range c.heads {
+		oneML[2*h+1] = 1
+	}
+	if c.splits > fusedSplits {
+		out.Bindings[1], out.Bindings[2], out.Bindings[3] = Binding{Buffer: "one_split"}, Binding{Buffer: "attn"}, Binding{Buffer: "one_ml"}
+		steps = []Step{attention, {Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
+			"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
+		}}, Bindings: []Binding{{Buffer: "pass_state"}, {Buffer: "splits", Size: outputs}, {Buffer: "splits", Offset: outputs}, {Buffer: "attn"}},
+			Grid: [3]uint32{uint32(c.heads), 1, 1}}, out}
+	}
 	return &Setup{
 		Buffers: map[string][]byte{
 			"pass_state": PassState(1, c.start, c.splits, 0), "page_table": U32Bytes(table...), "norms": F32Bytes(norms), "rope": F32Bytes(rope),
 			"qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits,
 			"part": MatrixPart(0, c.rows), "weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual),
+			"attn": make([]byte, 4*qPad), "one_split": PassState(1, 0, 1, 0), "one_ml": F32Bytes(oneML),
 		},
-		Steps: []Step{
-			{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "page_table", "norms", "rope", "qkv", "k_cache", "v_cache", "splits"),
-				Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits), 1}},
-			{Kernel: "attn_out", Options: outOpt, Bindings: []Binding{{Buffer: "part"}, {Buffer: "pass_state"}, {Buffer: "splits", Size: outputs},
-				{Buffer: "splits", Offset: outputs}, {Buffer: "weights"}, {Buffer: "scales"}, {Buffer: "x"}}, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}},
-		},
+		Steps: steps,
 		Checks: []Check{
 			{"k_cache", cache.Format(), wantK, tolerance},
 			{"v_cache", cache.Format(), wantV, copyTolerance},
@@ -266,13 +287,21 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
 		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "MAX_PAGES": uint32(c.numPages()), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
-		"LANES": uint32(64 / qTile), "Q_SHARED": uint32((qTile + 1) * (headPad + 1)),
+		"LANES": uint32(64 / qTile), "HEAD_VECS": uint32((qTile + 1) * headPad / 4), "RED_B": redB(qTile),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
-		"K_PAD": uint32(qPad), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "MAX_SPLITS": maxSplits, "COEFS": uint32(maxSplits * c.heads),
+		"K_PAD": uint32(qPad), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "MAX_SPLITS": fusedSplits, "COEFS": uint32(fusedSplits * c.heads),
 		"WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32,
 	}}
 	return attention, attnOut, qTiles
+}
+
+// redB is RED_B of a number of query heads a workgroup.
+func redB(qTile int) uint32 {
+	if qTile > 4 {
+		return 128
+	}
+	return 1
 }
 
 // rounded is what numbers become in the cache.

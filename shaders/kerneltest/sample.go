@@ -214,7 +214,7 @@ func hostSample(p sampling.Params, logits []float32, prompt, generated []int32, 
 // sampleSplits is the number of splits of the next decode pass: a power of two with at most 8 pages each.
 func sampleSplits(position int) int {
 	splits := 1
-	for splits < 32 && position/samplePageLen+1 > 8*splits {
+	for splits < 128 && position/samplePageLen+1 > 8*splits {
 		splits *= 2
 	}
 	return splits
