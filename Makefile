@@ -29,6 +29,15 @@ deps: ## install what tests need and Debian has (mesa-vulkan-drivers, ...), or n
 test: deps lint ## install what is missing, then run all tests
 	$(GO) test ./...
 
+.PHONY: test-gowebgpu
+test-gowebgpu: deps ## the GPU tests on the second driver, wgpu 0.17 through go-webgpu (downloads it)
+	$(GO) test -tags gowebgpu ./engine/gpu/native ./engine/forward ./shaders
+
+.PHONY: test-hf
+test-hf: ## the tokenizer against Hugging Face's Rust library (downloads and builds it; needs cargo and a C++ compiler)
+	engine/tokenizer/hf/build.sh
+	$(GO) test -tags hftokenizers ./engine/tokenizer/...
+
 .PHONY: lint
 lint: ## gofmt and go vet
 	@unformatted=$$(gofmt -l cmd engine kvcache shaders tools internal); \

@@ -3,7 +3,7 @@
 #
 # The Rust source lies in the Go module github.com/daulet/tokenizers (its version is go.mod's); cargo builds it from published
 # crates, with the lock file that comes with it. Needs cargo, a C and a C++ compiler. Then:
-#   CGO_LDFLAGS="-L$PWD/build/lib" go test -tags hftokenizers ./engine/tokenizer/hf
+#   go test -tags hftokenizers ./engine/tokenizer/hf
 set -eu
 
 root=$(cd "$(dirname "$0")/../../.." && pwd)

@@ -5,5 +5,5 @@
 // Qwen's. It exists only in builds with the tag hftokenizers, which need the static library that build.sh makes:
 //
 //	engine/tokenizer/hf/build.sh
-//	CGO_LDFLAGS="-L$PWD/build/lib" go test -tags hftokenizers ./engine/tokenizer/hf
+//	go test -tags hftokenizers ./engine/tokenizer/hf
 package hf

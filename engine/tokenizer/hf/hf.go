@@ -4,8 +4,13 @@
 
 package hf
 
+// #cgo LDFLAGS: -L${SRCDIR}/../../../build/lib
+import "C"
+
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -19,8 +24,11 @@ import (
 type Tokenizer struct {
 	*tokenizer.FileVocabulary
 	lib *daulet.Tokenizer
+	// inGo stands in where a text has a NUL: the library's C interface ends a text there. It is loaded when first needed.
+	inGo func() (*tokenizer.Tokenizer, error)
 	// plain knows no added tokens: it encodes their text literally. It is loaded when first needed.
-	plain func() (*daulet.Tokenizer, error)
+	plain  func() (*daulet.Tokenizer, error)
+	loaded []*daulet.Tokenizer // to close
 }
 
 var _ tokenizer.Interface = (*Tokenizer)(nil)
@@ -35,8 +43,16 @@ func Load(tokenizerJSON []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hf: %w", err)
 	}
-	t := &Tokenizer{FileVocabulary: vocab, lib: lib}
-	t.plain = sync.OnceValues(func() (*daulet.Tokenizer, error) { return loadPlain(tokenizerJSON) })
+	file := bytes.Clone(tokenizerJSON)
+	t := &Tokenizer{FileVocabulary: vocab, lib: lib, loaded: []*daulet.Tokenizer{lib}}
+	t.inGo = sync.OnceValues(func() (*tokenizer.Tokenizer, error) { return tokenizer.Load(file) })
+	t.plain = sync.OnceValues(func() (*daulet.Tokenizer, error) {
+		plain, err := loadPlain(file)
+		if err == nil {
+			t.loaded = append(t.loaded, plain)
+		}
+		return plain, err
+	})
 	return t, nil
 }
 
@@ -61,10 +77,12 @@ func loadPlain(tokenizerJSON []byte) (*daulet.Tokenizer, error) {
 
 // Close frees the library's memory.
 func (t *Tokenizer) Close() error {
-	if plain, err := t.plain(); err == nil {
-		plain.Close()
+	var errs []error
+	for _, lib := range t.loaded {
+		errs = append(errs, lib.Close())
 	}
-	return t.lib.Close()
+	t.loaded = nil
+	return errors.Join(errs...)
 }
 
 // Encode returns the ids of text; the text of added tokens becomes their ids.
@@ -72,10 +90,14 @@ func (t *Tokenizer) Encode(text string) ([]int32, error) {
 	return t.EncodeWith(text, tokenizer.EncodeOptions{})
 }
 
-// EncodeWith is Encode with options. The library takes C strings: a text with a NUL is an error.
+// EncodeWith is Encode with options.
 func (t *Tokenizer) EncodeWith(text string, opts tokenizer.EncodeOptions) ([]int32, error) {
 	if i := strings.IndexByte(text, 0); i >= 0 {
-		return nil, fmt.Errorf("hf: text has a NUL at byte %d, which the library's C interface cannot take", i)
+		inGo, err := t.inGo()
+		if err != nil {
+			return nil, fmt.Errorf("hf: text has a NUL at byte %d, which the library's C interface cannot take: %w", i, err)
+		}
+		return inGo.EncodeWith(text, opts)
 	}
 	if !opts.NoSpecial && len(opts.Literal) == 0 {
 		return encode(nil, t.lib, text, opts.PostProcess), nil
@@ -110,8 +132,12 @@ func (t *Tokenizer) Decode(ids []int32) (string, error) {
 		if !ok {
 			return "", fmt.Errorf("hf: decode: token %d: id %d: %w", i, id, tokenizer.ErrUnknownToken)
 		}
-		if strings.IndexByte(string(b), 0) >= 0 {
-			return "", fmt.Errorf("hf: decode: token %d: id %d stands for a NUL, which the library's C interface cannot return", i, id)
+		if bytes.IndexByte(b, 0) >= 0 {
+			inGo, err := t.inGo()
+			if err != nil {
+				return "", fmt.Errorf("hf: decode: token %d: id %d stands for a NUL, which the library's C interface cannot return: %w", i, id, err)
+			}
+			return inGo.Decode(ids)
 		}
 		list[i] = uint32(id)
 	}
