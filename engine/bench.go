@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 )
 
@@ -21,7 +22,8 @@ type BenchRow struct {
 	Seconds         []float64 `json:"seconds"`                // of every repetition
 	BytesPerToken   int64     `json:"bytes_per_token"`        // weights and cached keys and values that a decode step reads, 0 for prefill
 	BytesPerSecond  float64   `json:"bytes_per_second"`       // BytesPerToken at the median rate
-	TimeToFirst     float64   `json:"seconds_to_first_token"` // prefill of Tokens and one sampled token, 0 for decode
+	TimeToFirst     float64   `json:"seconds_to_first_token"` // median: prefill of Tokens, and one token drawn and read; 0 for decode
+	CPUSeconds      []float64 `json:"cpu_seconds_per_token"`  // processor time of the whole program, of every repetition of a decode
 }
 
 // BenchPrefill times the prefill of numTokens random tokens behind depth others.
@@ -30,16 +32,12 @@ func (e *Engine) BenchPrefill(ctx context.Context, numTokens, depth, repetitions
 	err := e.benchSession(ctx, depth, depth+numTokens, func(s *Session, ids []int32) error {
 		for i := range repetitions + 1 {
 			ids[depth] = (ids[depth] + 1) % int32(e.Config().VocabSize) // or the prefix cache would answer
-			begin := time.Now()
-			logits, _, err := s.Sync(ctx, ids)
+			res, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 1, IgnoreEOS: true}, func(sampling.Result) error { return nil })
 			if err != nil {
 				return err
 			}
-			elapsed := time.Since(begin).Seconds()
-			argmax(logits)
 			if i > 0 { // the first repetition compiles and touches everything
-				row.Seconds = append(row.Seconds, elapsed)
-				row.TimeToFirst = time.Since(begin).Seconds()
+				row.Seconds = append(row.Seconds, res.Sync.Duration.Seconds())
 			}
 			if err := s.truncate(depth); err != nil {
 				return err
@@ -47,20 +45,28 @@ func (e *Engine) BenchPrefill(ctx context.Context, numTokens, depth, repetitions
 		}
 		return nil
 	})
-	row.TokensPerSecond = float64(numTokens) / median(row.Seconds)
+	row.TimeToFirst = Median(row.Seconds)
+	row.TokensPerSecond = float64(numTokens) / row.TimeToFirst
 	return row, err
 }
 
-// BenchDecode times numTokens greedy tokens behind depth others (at least one).
-func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions int) (BenchRow, error) {
+// BenchDecode times numTokens greedy tokens behind depth others (at least one). cpuTime tells the processor time that the
+// program has used; nil: not measured.
+func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions int, cpuTime func() time.Duration) (BenchRow, error) {
+	if cpuTime == nil {
+		cpuTime = func() time.Duration { return 0 }
+	}
 	row := BenchRow{Test: benchName("tg", numTokens, depth), Tokens: numTokens, Depth: depth}
 	start := max(depth, 1)
 	err := e.benchSession(ctx, start, start, func(s *Session, ids []int32) error {
 		for i := range repetitions + 1 {
 			var times []time.Time
+			var cpu time.Duration
 			// The first token belongs to the prefill of the last prompt token.
 			_, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: numTokens + 1, IgnoreEOS: true}, func(sampling.Result) error {
-				times = append(times, time.Now())
+				if times = append(times, time.Now()); len(times) == 1 {
+					cpu = cpuTime()
+				}
 				return nil
 			})
 			if err != nil {
@@ -68,6 +74,7 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 			}
 			if i > 0 {
 				row.Seconds = append(row.Seconds, times[numTokens].Sub(times[0]).Seconds())
+				row.CPUSeconds = append(row.CPUSeconds, (cpuTime()-cpu).Seconds()/float64(numTokens))
 			}
 			if err := s.truncate(start); err != nil {
 				return err
@@ -75,7 +82,7 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 		}
 		return nil
 	})
-	row.TokensPerSecond = float64(numTokens) / median(row.Seconds)
+	row.TokensPerSecond = float64(numTokens) / Median(row.Seconds)
 	c := e.Config()
 	kvPerToken := int64(2 * c.KVDim() * c.NumHiddenLayers * e.opt.KVDType.Bytes())
 	row.BytesPerToken = e.model.WeightBytes() + kvPerToken*int64(start+numTokens/2)
@@ -88,6 +95,29 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 	}
 	row.BytesPerSecond = float64(row.BytesPerToken) * row.TokensPerSecond
 	return row, err
+}
+
+// ProfileDecode times every kernel of a decode step behind depth tokens (at least one); on the CPU it returns nothing.
+func (e *Engine) ProfileDecode(ctx context.Context, depth, rounds int) (rows []forward.ProfileRow, err error) {
+	f, ok := e.runner.(*forward.Runner)
+	if !ok {
+		return nil, nil
+	}
+	depth = max(depth, 1)
+	err = e.benchSession(ctx, depth, depth, func(s *Session, ids []int32) error {
+		e.acquire()
+		defer e.release()
+		ic, err := s.begin(ids[:1])
+		if err != nil {
+			return err
+		}
+		rows, err = f.Profile(ic, rounds)
+		e.mu.Lock()
+		ic.Abort()
+		e.mu.Unlock()
+		return err
+	})
+	return rows, err
 }
 
 func benchName(kind string, tokens, depth int) string {
@@ -121,7 +151,8 @@ func (s *Session) truncate(n int) error {
 	return s.seq.Truncate(n)
 }
 
-func median(v []float64) float64 {
+// Median of v, 0 if there is none.
+func Median(v []float64) float64 {
 	if len(v) == 0 {
 		return 0
 	}

@@ -24,14 +24,21 @@ type benchReport struct {
 	WeightBytes    int64             `json:"weight_bytes"`
 	RooflineBytesS float64           `json:"roofline_bytes_per_second"` // 0 on the CPU
 	Rows           []engine.BenchRow `json:"rows"`
+	Profiles       []benchProfile    `json:"profiles,omitempty"`
 	Tuning         []forward.TuneRow `json:"tuning,omitempty"`
+}
+
+// benchProfile is where a decode step's time goes at a depth.
+type benchProfile struct {
+	Depth int                  `json:"depth"`
+	Rows  []forward.ProfileRow `json:"rows"`
 }
 
 func newBench() *cobra.Command {
 	var f modelFlags
 	var prompts, depths []int
 	var generate, repetitions int
-	var asJSON, asCSV, tune bool
+	var asJSON, asCSV, tune, profile bool
 	cmd := &cobra.Command{
 		Use:   "bench --model DIR",
 		Short: "Measure prefill and decode rates",
@@ -75,11 +82,18 @@ token reads and their share of a read-only roofline measured on the same device 
 					rep.Rows = append(rep.Rows, row)
 				}
 				if generate > 0 {
-					row, err := e.BenchDecode(cmd.Context(), generate, d, repetitions)
+					row, err := e.BenchDecode(cmd.Context(), generate, d, repetitions, cpuTime)
 					if err != nil {
 						return err
 					}
 					rep.Rows = append(rep.Rows, row)
+				}
+				if profile {
+					rows, err := e.ProfileDecode(cmd.Context(), d, repetitions)
+					if err != nil {
+						return err
+					}
+					rep.Profiles = append(rep.Profiles, benchProfile{d, rows})
 				}
 			}
 			return rep.print(cmd.OutOrStdout(), asJSON, asCSV)
@@ -91,6 +105,7 @@ token reads and their share of a read-only roofline measured on the same device 
 	cmd.Flags().IntVarP(&generate, "generate", "n", 128, "tokens to decode, 0: none")
 	cmd.Flags().IntVarP(&repetitions, "repetitions", "r", 5, "repetitions")
 	cmd.Flags().BoolVar(&tune, "tune", false, "first measure how each kernel is best spread over threads, and print it")
+	cmd.Flags().BoolVar(&profile, "profile", false, "print the time of each kernel of a decode step, measured by repetition")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "print CSV")
 	return cmd
@@ -129,16 +144,25 @@ func (r *benchReport) print(w io.Writer, asJSON, asCSV bool) error {
 	if r.RooflineBytesS > 0 {
 		fmt.Fprintf(w, ", read roofline %.0f GB/s", r.RooflineBytesS/1e9)
 	}
-	fmt.Fprintf(w, "\n\n%-14s %12s %12s %10s %10s\n", "test", "tokens/s", "ms/token", "GB/s", "roofline")
+	fmt.Fprintf(w, "\n\n%-14s %12s %12s %10s %10s %12s\n", "test", "tokens/s", "ms/token", "GB/s", "roofline", "CPU ms/token")
 	for _, row := range r.Rows {
 		fmt.Fprintf(w, "%-14s %12.1f %12.4f", row.Test, row.TokensPerSecond, 1e3/row.TokensPerSecond)
 		if row.BytesPerToken > 0 {
 			fmt.Fprintf(w, " %10.1f", row.BytesPerSecond/1e9)
 			if r.RooflineBytesS > 0 {
-				fmt.Fprintf(w, " %9.0f%%", 100*row.BytesPerSecond/r.RooflineBytesS)
+				fmt.Fprintf(w, " %9.0f%% %12.3f", 100*row.BytesPerSecond/r.RooflineBytesS, 1e3*engine.Median(row.CPUSeconds))
 			}
 		}
 		fmt.Fprintln(w)
+	}
+	for _, p := range r.Profiles {
+		total := 0.0
+		fmt.Fprintf(w, "\ndecode step at depth %d\n%-18s %10s %10s %10s %8s\n", p.Depth, "kernel", "dispatches", "us in all", "us each", "GB/s")
+		for _, k := range p.Rows {
+			fmt.Fprintf(w, "%-18s %10d %10.1f %10.2f %8.0f\n", k.Kernel, k.Dispatches, 1e6*k.Seconds, 1e6*k.Seconds/float64(k.Dispatches), k.BytesPerSecond/1e9)
+			total += k.Seconds
+		}
+		fmt.Fprintf(w, "%-18s %10s %10.1f\n", "sum", "", 1e6*total)
 	}
 	for i, t := range r.Tuning {
 		if i == 0 {

@@ -83,7 +83,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 		} else if err := closeTo(want, got); err != nil {
 			return rows, fmt.Errorf("%d threads a workgroup, %d a row: %w", shape.workgroup, shape.threadsPerRow, err)
 		}
-		seconds, err := r.timeSteps(steps, rounds)
+		seconds, err := r.timeDispatches(steps, passSize{tokens: 1, splits: 1}, rounds, r.tuneInput)
 		if err != nil {
 			return rows, err
 		}
@@ -126,18 +126,9 @@ func (r *Runner) tunedOutput(name string) (gpu.Buffer, int) {
 // recordTuned records the kernel in a shape for all layers and returns its dispatches and the weight bytes they read.
 func (r *Runner) recordTuned(name string, shape matvecShape) (steps []dispatch, bytes uint64, err error) {
 	r.tuned[name] = shape
-	count := func(m *matrix) {
-		for _, p := range m.parts {
-			bytes += p.data.Size()
-			if m.dtype != "bf16" {
-				bytes += p.scales.Size()
-			}
-		}
-	}
 	if name == "rmsnorm_lm_head" {
-		count(r.head)
 		err := r.recordHead()
-		return r.lmHeadSteps, bytes, err
+		return r.lmHeadSteps, r.head.bytes(), err
 	}
 	d := decodeMatvecs[name]
 	for i := range r.layers {
@@ -146,7 +137,7 @@ func (r *Runner) recordTuned(name string, shape matvecShape) (steps []dispatch, 
 			return nil, 0, err
 		}
 		steps = append(steps, *d.variants[0].recorded(l)...)
-		count(d.matrix(&l.weights))
+		bytes += d.matrix(&l.weights).bytes()
 	}
 	return steps, bytes, nil
 }
@@ -195,16 +186,12 @@ func (r *Runner) tuneInput() error {
 	return r.dev.Write(r.act[bufStep], 0, state[:])
 }
 
-// timeSteps is the median time of one pass over steps, the cost of submitting and waiting taken off.
-func (r *Runner) timeSteps(steps []dispatch, rounds int) (float64, error) {
-	pass := func(n int) *gpu.Pass {
-		var all []segment
-		for range n {
-			all = append(all, segment{dispatches: steps})
-		}
-		return joinSegments(all, passSize{tokens: 1, splits: 1}, "tune")
+// timeDispatches is the median time of one pass over steps, the cost of submitting and waiting taken off.
+func (r *Runner) timeDispatches(steps []dispatch, n passSize, rounds int, before func() error) (float64, error) {
+	pass := func(repeats int) *gpu.Pass {
+		return joinSegments(slices.Repeat([]segment{{dispatches: steps}}, repeats), n, "timing")
 	}
-	return passSeconds(r.dev, r.act[bufX], pass, rounds, r.tuneInput)
+	return passSeconds(r.dev, r.act[bufX], pass, rounds, before)
 }
 
 // passSeconds is the median time that one repetition adds to a pass: the difference of long and short passes, each waited
