@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,9 +56,9 @@ leaves.`,
 			defer in.close()
 			s := &chatSession{Conversation: conv, e: e, in: in, out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), hideThinking: c.hideThinking}
 			s.dim, s.plain = paint(s.notes)
-			s.note("%s: %s\n%s", f.name(), e.Config(), e.Describe())
+			s.note("Model   %s\n        %s\nRuns on %s", f.name(), e.Config(), e.Describe())
 			if e.device == nil {
-				s.note("on the CPU: %s", e.whyCPU)
+				s.note("        %s", e.whyCPU)
 			}
 			if cmd.Context().Err() != nil {
 				return cmd.Context().Err()
@@ -122,7 +123,9 @@ func (s *chatSession) loop(ctx context.Context) error {
 
 // send adds a message and shows the answer, then the answers to the tool calls in it.
 func (s *chatSession) send(ctx context.Context, m chat.Message) error {
-	return s.show(ctx, func(ctx context.Context, emit func(chat.Event) error) (engine.Answer, error) { return s.Send(ctx, m, emit) })
+	return s.show(ctx, func(ctx context.Context, emit func(chat.Event) error) (engine.Answer, error) {
+		return s.Send(ctx, m, emit)
+	})
 }
 
 func (s *chatSession) show(ctx context.Context, generate func(context.Context, func(chat.Event) error) (engine.Answer, error)) error {
@@ -185,11 +188,17 @@ func (s *chatSession) answerTools(ctx context.Context, calls []chat.ToolCall) fu
 // figures are the line behind an answer.
 func (s *chatSession) figures(a engine.Answer) string {
 	r := a.Result
-	text := fmt.Sprintf("[%d tokens, %s · prompt %d: %d from cache, %d new at %s · context %d of %d]",
-		len(r.Tokens), rate(len(r.Tokens)-1, r.Duration.Seconds()), r.Sync.Prompt, r.Sync.Reused, r.Sync.Prefilled,
-		rate(r.Sync.Prefilled, r.Sync.Duration.Seconds()), s.CachedTokens(), s.e.ContextTokens())
-	if r.Reason != engine.ReasonStop && r.Reason != engine.ReasonCancelled && r.Reason != engine.ReasonToolCalls {
-		text += fmt.Sprintf(" ended by %s", r.Reason)
+	text := fmt.Sprintf("[%d tokens%s · prompt %d cached + %d new%s · context %d/%d", len(r.Tokens), at(len(r.Tokens)-1, r.Duration),
+		r.Sync.Reused, r.Sync.Prefilled, at(r.Sync.Prefilled, r.Sync.Duration), s.CachedTokens(), s.e.ContextTokens())
+	if r.Reason == engine.ReasonLength || r.Reason == engine.ReasonContext {
+		text += fmt.Sprintf(" · ended by %s", r.Reason)
 	}
-	return text
+	return text + "]"
+}
+
+func at(n int, d time.Duration) string {
+	if n <= 0 || d <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" at %.1f/s", float64(n)/d.Seconds())
 }

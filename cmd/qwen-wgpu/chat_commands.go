@@ -80,7 +80,7 @@ func (s *chatSession) system(_ context.Context, text string) error {
 	if text != "none" {
 		s.Messages = slices.Concat([]chat.Message{{Role: chat.RoleSystem, Content: text}}, s.Messages)
 	}
-	s.note("The system message is set; the conversation before it will be read again.")
+	s.note("The system message is %s.", map[bool]string{true: "set", false: "removed"}[s.hasSystem()])
 	return nil
 }
 

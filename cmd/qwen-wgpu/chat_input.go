@@ -90,6 +90,7 @@ const (
 // typedInput is a terminal.
 type typedInput struct {
 	rl          *readline.Instance
+	typed       bool // the line being edited is not empty
 	interrupted bool // the last key was Ctrl-C on an empty line
 }
 
@@ -102,14 +103,20 @@ func newTypedInput(in *os.File) (*typedInput, error) {
 		}
 		commands = append(commands, readline.PcItem(name))
 	}
-	rl, err := readline.NewFromConfig(&readline.Config{
+	t := &typedInput{}
+	var err error
+	t.rl, err = readline.NewFromConfig(&readline.Config{
 		Prompt: prompt, HistoryFile: historyFile(), DisableAutoSaveHistory: true,
 		AutoComplete: readline.NewPrefixCompleter(commands...), Stdin: &pasteReader{r: in}, InterruptPrompt: "\n", EOFPrompt: "\n",
+		Listener: func(line []rune, _ int, _ rune) ([]rune, int, bool) {
+			t.typed = len(line) > 0
+			return nil, 0, false
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
-	return &typedInput{rl: rl}, nil
+	return t, nil
 }
 
 func (t *typedInput) interactive() bool { return true }
@@ -119,9 +126,11 @@ func (t *typedInput) message() (string, error) {
 	fmt.Fprint(os.Stdout, pasteOn)
 	defer fmt.Fprint(os.Stdout, pasteOff)
 	for {
+		lines := 0
 		text, err := joinLines(func(first bool) (string, error) {
 			t.rl.SetPrompt(map[bool]string{true: prompt, false: continuePrompt}[first])
 			line, err := t.rl.ReadLine()
+			lines++
 			return strings.ReplaceAll(line, newlineMark, "\n"), err
 		})
 		if !errors.Is(err, readline.ErrInterrupt) {
@@ -131,13 +140,15 @@ func (t *typedInput) message() (string, error) {
 			}
 			return text, err
 		}
-		if text == "" && t.interrupted {
+		if t.typed || lines > 1 { // Ctrl-C drops what was typed
+			t.interrupted = false
+			continue
+		}
+		if t.interrupted {
 			return "", io.EOF
 		}
-		t.interrupted = text == ""
-		if t.interrupted {
-			fmt.Fprintln(os.Stderr, "(Ctrl-C again or Ctrl-D leaves)")
-		}
+		t.interrupted = true
+		fmt.Fprintln(os.Stderr, "(Ctrl-C again or Ctrl-D leaves)")
 	}
 }
 

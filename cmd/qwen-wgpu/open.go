@@ -151,14 +151,14 @@ func (f *modelFlags) openDevice(cmd *cobra.Command) (device gpu.Device, whyCPU s
 	}
 	switch choice {
 	case "cpu":
-		return nil, "as asked", nil
+		return nil, "as --device asks", nil
 	case "gpu":
 		device, err = native.Open(native.Options{Adapter: f.adapter})
 		return device, "", err
 	case "auto":
 		adapters, err := native.Adapters()
 		if err != nil {
-			return nil, "no GPU was found; `qwen-wgpu doctor` says what is missing", nil
+			return nil, "because no GPU was found; `qwen-wgpu doctor` says what is missing", nil
 		}
 		for _, a := range adapters {
 			if a.Info.Type == "cpu" {
@@ -166,11 +166,11 @@ func (f *modelFlags) openDevice(cmd *cobra.Command) (device gpu.Device, whyCPU s
 			}
 			device, err := native.Open(native.Options{Adapter: strconv.Itoa(a.Index)})
 			if err != nil {
-				return nil, fmt.Sprintf("%s cannot be used: %v", a.Info.Name, err), nil
+				return nil, fmt.Sprintf("because %s cannot be used: %v", a.Info.Name, err), nil
 			}
 			return device, "", nil
 		}
-		return nil, fmt.Sprintf("the only GPU is %s, a program on the CPU that is slower than this; --device gpu uses it", adapters[0].Info.Name), nil
+		return nil, fmt.Sprintf("because the only GPU, %s, is itself a program on the CPU and slower (--device gpu uses it)", adapters[0].Info.Name), nil
 	}
 	return nil, "", usagef(cmd, "--device %q is unknown: use auto, gpu or cpu", f.device)
 }
