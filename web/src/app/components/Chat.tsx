@@ -1,0 +1,100 @@
+// The open conversation, scrolled along while an answer comes unless the reader scrolled away; or a welcome.
+
+import { useSignal } from "@preact/signals";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { live, send } from "../chat";
+import { info, model } from "../model";
+import { current, currentId } from "../store";
+import { IconButton } from "./Button";
+import { MessageView } from "./Message";
+import { ModelStatus } from "./ModelStatus";
+
+const near = 80; // pixels from the end that count as being there
+
+export function Chat() {
+  const scroller = useRef<HTMLDivElement>(null);
+  const follows = useRef(true);
+  const away = useSignal(false);
+  const messages = current.value?.messages ?? [];
+  const answer = live.value?.conversation === currentId.value ? live.value.message : null;
+  const shown = answer ? messages.filter((m) => m.id !== answer.id) : messages;
+
+  const toEnd = (): void => {
+    const s = scroller.current;
+    if (s) s.scrollTop = s.scrollHeight;
+  };
+  useLayoutEffect(() => {
+    follows.current = true;
+    toEnd();
+  }, [currentId.value, messages.length]);
+  useEffect(() => {
+    // Text grows after a render too (images of fonts, folding): the size is what is followed.
+    const content = scroller.current?.firstElementChild;
+    if (!content) return;
+    const observer = new ResizeObserver(() => {
+      if (follows.current) toEnd();
+    });
+    observer.observe(content);
+    return () => observer.disconnect();
+  }, []);
+
+  return (
+    <div
+      class="scroller"
+      ref={scroller}
+      onScroll={(e) => {
+        const s = e.currentTarget;
+        follows.current = s.scrollHeight - s.scrollTop - s.clientHeight < near;
+        away.value = !follows.current;
+      }}
+    >
+      <div class="column">
+        {shown.length === 0 && !answer ? (
+          <Welcome />
+        ) : (
+          <div class="messages" role="log" aria-label="Conversation" aria-live="off">
+            {shown.map((m, i) => (
+              <MessageView key={m.id} message={m} isLast={!answer && i === shown.length - 1} />
+            ))}
+            {answer && <MessageView key={answer.id} message={answer} isLast streaming />}
+          </div>
+        )}
+        {(shown.length > 0 || answer) && model.value.kind !== "ready" && <ModelStatus />}
+      </div>
+      {away.value && (
+        <IconButton
+          icon="down"
+          label="To the newest message"
+          class="to-end"
+          onClick={() => {
+            follows.current = true;
+            toEnd();
+          }}
+        />
+      )}
+    </div>
+  );
+}
+
+const suggestions = ["What can you do?", "Tell me a short story.", "What is seven plus five?"];
+
+function Welcome() {
+  return (
+    <div class="welcome">
+      <h1>What is on your mind?</h1>
+      <p class="muted">A language model, running on this device’s own GPU through WebGPU. What you write stays here.</p>
+      <ModelStatus />
+      {info.value && (
+        <ul class="suggestions" aria-label="Suggestions">
+          {suggestions.map((s) => (
+            <li key={s}>
+              <button type="button" class="button" onClick={() => void send(s)}>
+                {s}
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,34 @@
+// A modal dialog on the browser's own <dialog>: focus is kept inside and given back, Escape and a click beside it close it.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { IconButton } from "./Button";
+
+export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
+  const ref = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const opener = document.activeElement;
+    ref.current?.showModal();
+    return () => {
+      if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
+    };
+  }, []);
+  return (
+    <dialog
+      ref={ref}
+      aria-labelledby="dialog-title"
+      onClose={onClose}
+      onPointerDown={(e) => {
+        if (e.target === ref.current) ref.current?.close();
+      }}
+    >
+      <div class="dialog">
+        <header>
+          <h2 id="dialog-title">{title}</h2>
+          <IconButton icon="close" label="Close" onClick={() => ref.current?.close()} />
+        </header>
+        <div class="dialog-body">{children}</div>
+      </div>
+    </dialog>
+  );
+}

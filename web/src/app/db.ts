@@ -1,0 +1,54 @@
+// IndexedDB: conversations and settings. A browser that refuses storage (private windows) leaves the page working, for as
+// long as it is open.
+
+import { openDB, type DBSchema, type IDBPDatabase } from "idb";
+import type { Conversation, Settings } from "./types";
+
+interface Schema extends DBSchema {
+  conversations: { key: string; value: Conversation };
+  settings: { key: string; value: Settings };
+}
+
+let database: Promise<IDBPDatabase<Schema> | null> | undefined;
+
+// open gives null where the browser has no storage for this page.
+function open(): Promise<IDBPDatabase<Schema> | null> {
+  database ??= openDB<Schema>("qwen-wgpu", 1, {
+    upgrade(db) {
+      db.createObjectStore("conversations", { keyPath: "id" });
+      db.createObjectStore("settings");
+    },
+    terminated() {
+      database = undefined;
+    },
+  }).catch((err: unknown) => {
+    console.warn("conversations are not kept:", err);
+    return null;
+  });
+  return database;
+}
+
+export async function isPersistent(): Promise<boolean> {
+  return (await open()) !== null;
+}
+
+export async function loadConversations(): Promise<Conversation[]> {
+  return (await (await open())?.getAll("conversations")) ?? [];
+}
+
+export async function putConversations(conversations: Conversation[]): Promise<void> {
+  const tx = (await open())?.transaction("conversations", "readwrite");
+  if (tx) await Promise.all([...conversations.map((c) => tx.store.put(c)), tx.done]);
+}
+
+export async function deleteConversation(id: string): Promise<void> {
+  await (await open())?.delete("conversations", id);
+}
+
+export async function loadSettings(): Promise<Settings | undefined> {
+  return (await open())?.get("settings", "settings");
+}
+
+export async function putSettings(settings: Settings): Promise<void> {
+  await (await open())?.put("settings", settings, "settings");
+}
