@@ -55,6 +55,9 @@ func libraryVersion() string {
 	return "0.19.4"
 }
 
+// acceptedWGSL rewrites what the library's compiler does not take: nothing.
+func acceptedWGSL(source string) string { return source }
+
 func enumerateAdapters() []*wgpuAdapter {
 	instance := wgpu.CreateInstance(&wgpu.InstanceDescriptor{Backends: backends})
 	return instance.EnumerateAdapters(&wgpu.InstanceEnumerateAdapterOptons{Backends: backends})

@@ -9,6 +9,10 @@ package native
 import "C"
 
 import (
+	"fmt"
+	"regexp"
+	"strings"
+
 	"github.com/rajveermalviya/go-webgpu/wgpu"
 )
 
@@ -48,6 +52,36 @@ const (
 
 // libraryVersion is what the module's static libraries contain.
 func libraryVersion() string { return "0.17.0" }
+
+var (
+	unsignedConst = regexp.MustCompile(`(?m)^(const \w+: u32 = )([^;]+);`)
+	workgroupSize = regexp.MustCompile(`@workgroup_size\(([^)]+)\)`)
+)
+
+// acceptedWGSL rewrites what the library's compiler does not take: it wants a number where a global u32 constant is
+// computed, or a workgroup's size named. Lines stay where they are.
+func acceptedWGSL(source string) string {
+	r := newWGSLReader(source)
+	source = unsignedConst.ReplaceAllStringFunc(source, func(text string) string {
+		m := unsignedConst.FindStringSubmatch(text)
+		n, err := r.number(m[2])
+		if err != nil {
+			return text
+		}
+		return fmt.Sprintf("%s%du;", m[1], n)
+	})
+	return workgroupSize.ReplaceAllStringFunc(source, func(text string) string {
+		sizes := strings.Split(workgroupSize.FindStringSubmatch(text)[1], ",")
+		for i, s := range sizes {
+			n, err := r.number(s)
+			if err != nil {
+				return text
+			}
+			sizes[i] = fmt.Sprint(n)
+		}
+		return "@workgroup_size(" + strings.Join(sizes, ", ") + ")"
+	})
+}
 
 func enumerateAdapters() []*wgpuAdapter {
 	instance := wgpu.CreateInstance(&wgpu.InstanceDescriptor{Backends: backends})

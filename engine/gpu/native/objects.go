@@ -205,7 +205,7 @@ func (d *device) createPipeline(desc gpu.KernelDesc, l *layout) (*wgpuPipeline, 
 	var pipeline *wgpuPipeline
 	err := d.scoped(func() error {
 		module, err := d.raw.CreateShaderModule(&wgpuShaderDescriptor{
-			Label: desc.Label, WGSLDescriptor: &wgpuWGSLDescriptor{Code: desc.WGSL},
+			Label: desc.Label, WGSLDescriptor: &wgpuWGSLDescriptor{Code: acceptedWGSL(desc.WGSL)},
 		})
 		if err != nil {
 			return err

@@ -25,13 +25,7 @@ var errUnread = errors.New("not understood")
 // workgroupBytes returns the bytes of all workgroup variables; ok is false when a type or a length is not understood.
 func workgroupBytes(source string) (total uint64, ok bool) {
 	source = wgslComment.ReplaceAllString(source, " ")
-	r := wgslReader{consts: map[string]string{}, structs: map[string]string{}}
-	for _, m := range wgslConst.FindAllStringSubmatch(source, -1) {
-		r.consts[m[1]] = m[2]
-	}
-	for _, m := range wgslStruct.FindAllStringSubmatch(source, -1) {
-		r.structs[m[1]] = m[2]
-	}
+	r := newWGSLReader(source)
 	for _, m := range wgslWorkgroup.FindAllStringSubmatch(source, -1) {
 		size, _, err := r.layout(m[2], 0)
 		if err != nil || size > 1<<40 {
@@ -44,7 +38,20 @@ func workgroupBytes(source string) (total uint64, ok bool) {
 
 func roundUp(n, align uint64) uint64 { return (n + align - 1) / align * align }
 
+// wgslReader knows the constants and structs of a source by name.
 type wgslReader struct{ consts, structs map[string]string }
+
+func newWGSLReader(source string) *wgslReader {
+	source = wgslComment.ReplaceAllString(source, " ")
+	r := &wgslReader{consts: map[string]string{}, structs: map[string]string{}}
+	for _, m := range wgslConst.FindAllStringSubmatch(source, -1) {
+		r.consts[m[1]] = m[2]
+	}
+	for _, m := range wgslStruct.FindAllStringSubmatch(source, -1) {
+		r.structs[m[1]] = m[2]
+	}
+	return r
+}
 
 var wgslSizes = map[string][2]uint64{ // size, alignment in bytes
 	"u32": {4, 4}, "i32": {4, 4}, "f32": {4, 4}, "bool": {4, 4}, "f16": {2, 2},
