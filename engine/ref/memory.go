@@ -8,17 +8,33 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 )
+
+// PlanMemory tells the bytes that New would allocate for m's weights and KV cache, and those that the system can give (0: it
+// does not say).
+func PlanMemory(m *weights.Model, opt Options) (weightBytes, kvBytes, available float64, err error) {
+	if opt, err = opt.withDefaults(m.Config); err != nil {
+		return 0, 0, 0, err
+	}
+	if available = availableMemory(); available == unknownMemory {
+		available = 0
+	}
+	return float64(m.WeightBytes()), cacheBytes(m.Config, opt), available, nil
+}
+
+// unknownMemory is above any machine's, and within what sizes can be counted with.
+const unknownMemory = 1 << 46
 
 // availableMemory is how many bytes the system can still give, as far as it says so (Linux does).
 func availableMemory() float64 {
 	if runtime.GOARCH == "wasm" {
 		return 4 << 30 // its addresses have 32 bits
 	}
-	const unknown = 1 << 46 // above any machine's, and within what sizes can be counted with
 	file, err := os.Open("/proc/meminfo")
 	if err != nil {
-		return unknown
+		return unknownMemory
 	}
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
@@ -27,7 +43,7 @@ func availableMemory() float64 {
 			return kib * 1024
 		}
 	}
-	return unknown
+	return unknownMemory
 }
 
 // checkMemory refuses a model with a cache of numTokens tokens that needs more memory than there is.

@@ -265,7 +265,7 @@ func (r Report) WriteTo(w io.Writer) (int64, error) {
 	if len(r.Adapters) == 0 {
 		b.WriteString("Adapter   none\n")
 	} else if r.Best >= 0 {
-		fmt.Fprintf(&b, "            (* is used unless another is asked for)\n")
+		fmt.Fprintf(&b, "            (* is what --device gpu uses unless another is asked for)\n")
 	}
 	r.writeVulkan(&b)
 	for _, n := range r.RenderNodes {
