@@ -44,6 +44,8 @@ type Options struct {
 	HostSampling bool
 	// RunAhead is the number of tokens in flight where the device samples; 0: chosen from the time that a step takes.
 	RunAhead int
+	// Reopen opens a device in place of one that was lost; see Engine.reopen. nil: a lost device ends every answer.
+	Reopen func(lost error) (gpu.Device, error)
 	// Fault is for fault-injection tests, see kvcache.Fault.
 	Fault *kvcache.Fault
 }
@@ -76,21 +78,49 @@ func Open(m *weights.Model, opt Options) (*Engine, error) {
 	if opt.KVDType == "" {
 		opt.KVDType = runner.KVF16
 	}
-	numPages := (opt.ContextTokens + PageSize - 1) / PageSize
-	pages, err := kvcache.New(kvcache.Config{NumPages: numPages, PageSize: PageSize, Fault: opt.Fault})
-	if err != nil {
-		return nil, err
-	}
-	e := &Engine{model: m, pages: pages, opt: opt, tok: opt.Tokenizer}
-	if opt.Device != nil {
-		e.runner, err = forward.New(opt.Device, m, forward.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType, MaxTokens: opt.PassTokens, Progress: opt.Progress})
-	} else {
-		e.runner, err = ref.New(m, ref.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType})
-	}
-	if err != nil {
+	e := &Engine{model: m, opt: opt, tok: opt.Tokenizer}
+	var err error
+	if e.runner, e.pages, err = e.newRunner(opt.Device); err != nil {
 		return nil, err
 	}
 	return e, nil
+}
+
+// newRunner puts the model on a device, or on the CPU when that is nil, with an empty cache.
+func (e *Engine) newRunner(dev gpu.Device) (r runner.Runner, pages *kvcache.PageManager, err error) {
+	numPages, opt := (e.opt.ContextTokens+PageSize-1)/PageSize, &e.opt
+	if pages, err = kvcache.New(kvcache.Config{NumPages: numPages, PageSize: PageSize, Fault: opt.Fault}); err != nil {
+		return nil, nil, err
+	}
+	if dev != nil {
+		r, err = forward.New(dev, e.model, forward.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType, MaxTokens: opt.PassTokens, Progress: opt.Progress})
+	} else {
+		r, err = ref.New(e.model, ref.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType})
+	}
+	return r, pages, err
+}
+
+// reopen replaces a runner whose device was lost. The cache is empty afterwards: each session fills it again with its own
+// tokens when it goes on. It does nothing when another session has done it. The model must still be open.
+func (e *Engine) reopen(lost runner.Runner, cause error) error {
+	e.acquire()
+	defer e.release()
+	if e.runner != lost {
+		return nil
+	}
+	dev, err := e.opt.Reopen(cause)
+	if err != nil {
+		return fmt.Errorf("engine: %w; no new device: %w", cause, err)
+	}
+	r, pages, err := e.newRunner(dev)
+	if err != nil {
+		return fmt.Errorf("engine: %w; loading the model again: %w", cause, err)
+	}
+	lost.Close()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.runner, e.pages = r, pages
+	return nil
 }
 
 // acquire waits for a turn on the runner.

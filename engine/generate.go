@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
@@ -32,11 +33,7 @@ func (s *Session) Generate(ctx context.Context, ids []int32, opt GenerateOptions
 		return g.res, err
 	}
 	g.begin = time.Now()
-	run := g.onHost
-	if a, ok := s.e.runner.(runner.Ahead); ok && !s.e.opt.HostSampling && a.CanSample(g.opt.Sampling) {
-		run = func() error { return g.onDevice(a) }
-	}
-	err := run()
+	err := g.run()
 	switch {
 	case g.res.Reason != "":
 	case errors.Is(err, ErrContextFull):
@@ -59,6 +56,39 @@ type generation struct {
 	emit           func(sampling.Result) error
 	res            Result
 	begin, firstAt time.Time
+}
+
+// run does it all. When the device is lost the answer goes on, token for token, on a new one, unless that does not get a
+// single token further.
+func (g *generation) run() error {
+	for done := -1; ; {
+		e := g.s.e
+		e.mu.Lock()
+		r := e.runner
+		e.mu.Unlock()
+		run := g.onHost
+		if a, ok := r.(runner.Ahead); ok && !e.opt.HostSampling && a.CanSample(g.opt.Sampling) {
+			run = func() error { return g.onDevice(a) }
+		}
+		err := run()
+		if !errors.Is(err, gpu.ErrLost) || e.opt.Reopen == nil || len(g.res.Tokens) == done {
+			return err
+		}
+		done = len(g.res.Tokens)
+		if err := e.reopen(r, err); err != nil {
+			return err
+		}
+	}
+}
+
+// ids are what the cache must hold: the prompt, and what was answered before a device was lost.
+func (g *generation) ids() []int32 { return slices.Concat(g.prompt, g.res.Tokens) }
+
+// synced notes what the prompt cost; filling the cache again does not count.
+func (g *generation) synced(stats SyncStats) {
+	if len(g.res.Tokens) == 0 {
+		g.res.Sync = stats
+	}
 }
 
 // take adds a token to the answer. It is over when done is true; an error always ends it.
@@ -99,13 +129,18 @@ func (g *generation) onHost() error {
 	if err != nil {
 		return err
 	}
-	logits, stats, err := g.s.Sync(g.ctx, g.prompt)
-	g.res.Sync = stats
+	logits, stats, err := g.s.Sync(g.ctx, g.ids())
+	g.synced(stats)
 	if err != nil {
 		return err
 	}
 	if err := sampler.AcceptPrompt(g.prompt); err != nil {
 		return err
+	}
+	for _, id := range g.res.Tokens {
+		if err := sampler.Accept(id); err != nil {
+			return err
+		}
 	}
 	for {
 		picked, err := sampler.Sample(logits)
@@ -126,8 +161,8 @@ func (g *generation) onHost() error {
 
 // onDevice draws on the device, in chains that end where another session wants its turn.
 func (g *generation) onDevice(a runner.Ahead) error {
-	next, stats, err := g.s.syncHead(g.ctx, g.prompt)
-	g.res.Sync = stats
+	next, stats, err := g.s.syncHead(g.ctx, g.ids())
+	g.synced(stats)
 	if err != nil {
 		return err
 	}

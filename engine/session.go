@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
@@ -16,15 +17,16 @@ import (
 
 // Session is a sequence of tokens with its keys and values in the engine's cache. It is used by one goroutine at a time.
 type Session struct {
-	e   *Engine
-	seq *kvcache.Sequence
+	e     *Engine
+	pages *kvcache.PageManager // of seq; the engine has another one after a lost device
+	seq   *kvcache.Sequence
 }
 
 // NewSession starts an empty timeline.
 func (e *Engine) NewSession() *Session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return &Session{e: e, seq: e.pages.NewSequence()}
+	return &Session{e: e, pages: e.pages, seq: e.pages.NewSequence()}
 }
 
 // Close gives the session's pages back.
@@ -70,6 +72,9 @@ func (s *Session) pass(tokens []int32, want runner.LogitsWanted, tap runner.Tap)
 func (s *Session) begin(tokens []int32) (*kvcache.InferenceContext, error) {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
+	if s.pages != s.e.pages {
+		return nil, fmt.Errorf("engine: %w, and with it the %d cached tokens of this session", gpu.ErrLost, s.seq.Len())
+	}
 	ic, err := s.e.pages.Begin(s.seq, tokens)
 	if errors.Is(err, kvcache.ErrFull) {
 		err = fmt.Errorf("%w: %d tokens are cached, %d more do not fit the %d of the KV cache (%v); ask for a larger context or clear the conversation",
@@ -147,6 +152,9 @@ func (s *Session) syncHead(ctx context.Context, ids []int32) (last []int32, stat
 func (s *Session) keepPrefix(ids []int32) (int, error) {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
+	if s.pages != s.e.pages {
+		s.pages, s.seq = s.e.pages, s.e.pages.NewSequence()
+	}
 	have, n := s.seq.Tokens(), 0
 	for n < len(have) && n < len(ids)-1 && have[n] == ids[n] {
 		n++
