@@ -29,6 +29,7 @@ type modelFlags struct {
 	kv      string
 	context int
 	pass    int
+	trust   bool // do not check the shards' hashes
 }
 
 func (f *modelFlags) add(cmd *cobra.Command) {
@@ -38,6 +39,7 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.kv, "kv", "f16", "number format of the KV cache: f16 or f32")
 	cmd.Flags().IntVar(&f.context, "context", 0, fmt.Sprintf("tokens the KV cache holds (default %d, or the model's limit if that is less)", engine.DefaultContextTokens))
 	cmd.Flags().IntVar(&f.pass, "chunk", 0, "tokens of one prefill pass (default 512)")
+	cmd.Flags().BoolVar(&f.trust, "no-verify", false, "do not check the model files' SHA-256 before they are used")
 	_ = cmd.RegisterFlagCompletionFunc("device", cobra.FixedCompletions([]string{"auto", "gpu", "cpu"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("kv", cobra.FixedCompletions([]string{"f16", "f32"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("model")
@@ -70,12 +72,21 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	bar := newLoadProgress("checking")
+	if !f.trust {
+		err = m.Verify(cmd.Context(), bar.update)
+	}
+	bar.done()
+	if err != nil {
+		m.Close()
+		return nil, fmt.Errorf("model %s: %w; convert it again, or copy it again from where it came from", f.name(), err)
+	}
 	o := &opened{model: m, kv: kv}
 	if o.device, o.whyCPU, err = f.openDevice(cmd); err != nil {
 		m.Close()
 		return nil, err
 	}
-	bar := newLoadProgress()
+	bar = newLoadProgress("loading")
 	o.Engine, err = engine.Open(m, engine.Options{Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update})
 	bar.done()
 	if err != nil {
@@ -175,13 +186,14 @@ func (f *modelFlags) openDevice(cmd *cobra.Command) (device gpu.Device, whyCPU s
 	return nil, "", usagef(cmd, "--device %q is unknown: use auto, gpu or cpu", f.device)
 }
 
-// loadProgress shows the upload on a terminal, if it takes long enough to be noticed.
+// loadProgress shows on a terminal how far a model has been read, if it takes long enough to be noticed.
 type loadProgress struct {
+	verb        string
 	begin, last time.Time
 	shown       bool
 }
 
-func newLoadProgress() *loadProgress { return &loadProgress{begin: time.Now()} }
+func newLoadProgress(verb string) *loadProgress { return &loadProgress{verb: verb, begin: time.Now()} }
 
 func (p *loadProgress) update(done, total int64) {
 	now := time.Now()
@@ -190,7 +202,7 @@ func (p *loadProgress) update(done, total int64) {
 	}
 	p.last, p.shown = now, true
 	rate := float64(done) / now.Sub(p.begin).Seconds()
-	fmt.Fprintf(os.Stderr, "\rloading %3d%%  %s of %s  %s/s  ", 100*done/max(total, 1), bytesText(done), bytesText(total), bytesText(int64(rate)))
+	fmt.Fprintf(os.Stderr, "\r%s %3d%%  %s of %s  %s/s  ", p.verb, 100*done/max(total, 1), bytesText(done), bytesText(total), bytesText(int64(rate)))
 }
 
 func (p *loadProgress) done() {

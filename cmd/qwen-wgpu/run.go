@@ -163,7 +163,7 @@ those of the model's generation_config.json.`,
 			} else {
 				res, runErr = complete(cmd, e, &c, given, text, printIDs, ignoreEOS)
 			}
-			if res.Sync.Prompt > 0 {
+			if len(res.Tokens) > 0 {
 				reportRun(cmd.ErrOrStderr(), e, res)
 			}
 			if errors.Is(runErr, engine.ErrContextFull) && len(res.Tokens) > 0 {

@@ -97,6 +97,7 @@ func traceCompare(cmd *cobra.Command, f modelFlags, ids []int32, maxTokens int, 
 	}
 	cpu, gpu := f, f
 	cpu.device, cpu.adapter, gpu.device = "cpu", "", "gpu"
+	gpu.trust = true // checked by the first
 	want, err := cpu.open(cmd)
 	if err != nil {
 		return err

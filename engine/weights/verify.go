@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"sync"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights/safetensors"
 )
 
 // Verify reads every file named by the manifest and compares its SHA-256; of shards it also checks that the header
-// agrees with the manifest. Every bad file is named in the error. progress may be nil.
+// agrees with the manifest. Several shards are read at a time. Every bad file is named in the error. progress may be nil.
 func (m *Model) Verify(ctx context.Context, progress func(doneBytes, totalBytes int64)) error {
 	if ctx == nil {
 		ctx = context.Background()
@@ -36,19 +38,32 @@ func (m *Model) Verify(ctx context.Context, progress func(doneBytes, totalBytes 
 		done += f.SizeBytes
 		progress(done, total)
 	}
-	buf := make([]byte, 4<<20)
-	for _, s := range m.Manifest.Shards {
-		start := done
-		err := m.verifyShard(ctx, s, buf, func(n int64) { progress(start+n, total) })
-		if ctx.Err() != nil {
-			return fmt.Errorf("weights: verify: %w", ctx.Err())
-		}
-		if err != nil {
-			bad = append(bad, err)
-		}
-		done = start + s.SizeBytes
-		progress(done, total)
+	errs := make([]error, len(m.Manifest.Shards))
+	var mu sync.Mutex // of done and progress
+	var wait sync.WaitGroup
+	next := make(chan int)
+	for range min(runtime.GOMAXPROCS(0), len(errs)) {
+		wait.Go(func() {
+			buf := make([]byte, 4<<20)
+			for i := range next {
+				errs[i] = m.verifyShard(ctx, m.Manifest.Shards[i], buf, func(n int) {
+					mu.Lock()
+					defer mu.Unlock()
+					done += int64(n)
+					progress(done, total)
+				})
+			}
+		})
 	}
+	for i := range errs {
+		next <- i
+	}
+	close(next)
+	wait.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("weights: verify: %w", ctx.Err())
+	}
+	bad = append(bad, errs...)
 	return errors.Join(bad...)
 }
 
@@ -71,7 +86,7 @@ func (f FileInfo) compare(kind string, size int64, sum []byte) error {
 	return nil
 }
 
-func (m *Model) verifyShard(ctx context.Context, s FileInfo, buf []byte, progress func(doneBytes int64)) error {
+func (m *Model) verifyShard(ctx context.Context, s FileInfo, buf []byte, read func(numBytes int)) error {
 	blob, err := m.src.Open(s.Name)
 	if err != nil {
 		return fmt.Errorf("weights: shard %s: %w", s.Name, err)
@@ -91,8 +106,7 @@ func (m *Model) verifyShard(ctx context.Context, s FileInfo, buf []byte, progres
 		if err != nil {
 			return fmt.Errorf("weights: shard %s: %w", s.Name, err)
 		}
-		done, _ := r.Seek(0, io.SeekCurrent)
-		progress(done)
+		read(n)
 	}
 	if err := s.compare("shard", blob.Size(), hash.Sum(nil)); err != nil {
 		return err
