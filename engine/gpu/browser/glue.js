@@ -74,16 +74,35 @@ export function install(go, options = {}) {
   const floats = (/** @type {number} */ at, /** @type {number} */ n) => new Float64Array(go._inst.exports.mem.buffer, at >>> 0, n);
   const string = (/** @type {number} */ at, /** @type {number} */ n) => decoder.decode(bytes(at, n));
 
-  /** Handlers that Go sets. */
+  /** @type {Set<GPUDevice>} */
+  const devices = new Set();
+
+  /** What Go finds in globalThis.qwgpu; it sets the two handlers. */
   const hooks = {
     /** @type {(token: number, status: number, text: string | undefined) => void} */
     complete: () => {},
     /** @type {(device: number, lost: boolean, text: string) => void} */
     trouble: () => {},
-    /** Opened devices, for tests that destroy them. @type {Set<GPUDevice>} */
-    devices: new Set(),
+    /** Milliseconds that Go took since the program started, with all that it called. */
+    busy: () => busy + (depth > 0 ? performance.now() - since : 0),
+    /** For tests: destroys all devices, as a driver reset would. */
+    loseDevices: () => devices.forEach((device) => device.destroy()),
   };
   /** @type {any} */ (globalThis).qwgpu = hooks;
+
+  // Go runs only inside _resume, which its callbacks and timers call.
+  const resume = go._resume;
+  let depth = 0;
+  let since = 0;
+  let busy = 0;
+  go._resume = () => {
+    if (depth++ === 0) since = performance.now();
+    try {
+      resume.call(go);
+    } finally {
+      if (--depth === 0) busy += performance.now() - since;
+    }
+  };
 
   const complete = (/** @type {number} */ token, /** @type {number} */ status, /** @type {string | undefined} */ text = undefined) => {
     if (!go.exited) hooks.complete(token, status, text);
@@ -152,9 +171,9 @@ export function install(go, options = {}) {
     /** @type {Opened} */
     const d = { device, layouts: new Map(), staging: new Map(), stagingBytes: 0, closing: false, lost: device.lost };
     const id = put(d);
-    hooks.devices.add(device);
+    devices.add(device);
     device.lost.then((info) => {
-      hooks.devices.delete(device);
+      devices.delete(device);
       if (!d.closing) trouble(id, true, info.message || info.reason || "no reason given");
     });
     device.addEventListener("uncapturederror", (event) => {
