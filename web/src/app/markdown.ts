@@ -43,6 +43,7 @@ const allowed = {
   ],
   ALLOWED_ATTR: ["href", "class", "align", "start", "type", "checked", "disabled"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  ADD_URI_SAFE_ATTR: ["align", "start", "type", "checked", "disabled"], // not addresses, so not held to the pattern above
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true as const,

@@ -3,14 +3,14 @@
 import { live } from "../chat";
 import { info, model, modelName } from "../model";
 import { announcement, current, dialog, notice, settings, sidebarOpen, titleOf } from "../store";
-import { setTheme } from "../theme";
+import { setTheme, theme } from "../theme";
 import { IconButton } from "./Button";
 import { Chat } from "./Chat";
 import { Composer } from "./Composer";
 import { ModelDialog } from "./ModelDialog";
+import { ModelStatus } from "./ModelStatus";
 import { SettingsDialog } from "./SettingsDialog";
 import { Sidebar, startNew } from "./Sidebar";
-import { theme } from "../theme";
 
 export function App() {
   return (
@@ -19,9 +19,14 @@ export function App() {
         Skip to the message box
       </a>
       <Sidebar />
-      <main class="main">
+      <main class="main" inert={sidebarOpen.value}>
         <Header />
         <Chat />
+        {(current.value?.messages.length ?? 0) > 0 && model.value.kind !== "ready" && (
+          <div class="status">
+            <ModelStatus />
+          </div>
+        )}
         {model.value.kind !== "unsupported" && <Composer />}
       </main>
       {dialog.value === "settings" && <SettingsDialog />}
@@ -79,7 +84,7 @@ function Header() {
       <button type="button" class="model-button" onClick={() => (dialog.value = "model")} aria-haspopup="dialog">
         <span class={`dot ${live.value ? "busy" : state}`} />
         <span class="model-name">{info.value?.name ?? modelName(settings.value.model)}</span>
-        <span class="muted model-detail">{info.value ? info.value.dtype : stateLabels[state]}</span>
+        <span class={info.value ? "muted model-detail" : "muted model-detail wide-only"}>{info.value ? info.value.dtype : stateLabels[state]}</span>
       </button>
       <div class="title wide-only">{current.value ? titleOf(current.value) : ""}</div>
       <IconButton icon={isDark ? "sun" : "moon"} label={isDark ? "Light" : "Dark"} onClick={() => setTheme(isDark ? "light" : "dark")} />

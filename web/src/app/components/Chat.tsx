@@ -21,20 +21,21 @@ export function Chat() {
 
   const toEnd = (): void => {
     const s = scroller.current;
-    if (s) s.scrollTop = s.scrollHeight;
+    if (s?.querySelector(".messages")) s.scrollTop = s.scrollHeight;
   };
   useLayoutEffect(() => {
     follows.current = true;
     toEnd();
   }, [currentId.value, messages.length]);
   useEffect(() => {
-    // Text grows after a render too (images of fonts, folding): the size is what is followed.
-    const content = scroller.current?.firstElementChild;
-    if (!content) return;
+    // A message grows after its render too, when something unfolds: the size is what is followed.
+    const s = scroller.current;
+    if (!s?.firstElementChild) return;
     const observer = new ResizeObserver(() => {
       if (follows.current) toEnd();
     });
-    observer.observe(content);
+    observer.observe(s); // the composer may have grown
+    observer.observe(s.firstElementChild);
     return () => observer.disconnect();
   }, []);
 
@@ -59,7 +60,6 @@ export function Chat() {
             {answer && <MessageView key={answer.id} message={answer} isLast streaming />}
           </div>
         )}
-        {(shown.length > 0 || answer) && model.value.kind !== "ready" && <ModelStatus />}
       </div>
       {away.value && (
         <IconButton
@@ -81,8 +81,12 @@ const suggestions = ["What can you do?", "Tell me a short story.", "What is seve
 function Welcome() {
   return (
     <div class="welcome">
-      <h1>What is on your mind?</h1>
-      <p class="muted">A language model, running on this device’s own GPU through WebGPU. What you write stays here.</p>
+      {model.value.kind !== "unsupported" && (
+        <>
+          <h1>What is on your mind?</h1>
+          <p class="muted">A language model, running on this device’s own GPU through WebGPU. What you write stays here.</p>
+        </>
+      )}
       <ModelStatus />
       {info.value && (
         <ul class="suggestions" aria-label="Suggestions">

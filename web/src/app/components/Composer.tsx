@@ -46,54 +46,56 @@ export function Composer() {
         submit();
       }}
     >
-      <div class="composer-box">
-        <textarea
-          id="prompt"
-          ref={ref}
-          rows={1}
-          aria-label="Message"
-          aria-describedby="prompt-hint"
-          placeholder={isReady ? "Write a message" : hint()}
-          enterkeyhint="send"
-          onInput={(e) => {
-            const area = e.currentTarget;
-            drafts.set(id, area.value);
-            empty.value = area.value.trim() === "";
-            autoGrow(area);
-          }}
-          onKeyDown={(e) => {
-            if (e.key === "Enter" && !e.shiftKey && !e.isComposing) {
-              e.preventDefault();
-              submit();
-            }
-          }}
-        />
-        <div class="composer-row">
-          {info.value?.thinking && (
-            <button
-              type="button"
-              class="toggle"
-              aria-pressed={settings.value.thinking}
-              title={settings.value.thinking ? "The model thinks before it answers" : "The model answers at once"}
-              onClick={() => changeSettings({ thinking: !settings.value.thinking })}
-            >
-              <Icon name="thought" /> Think
-            </button>
-          )}
-          <ContextMeter />
-          <span class="spacer" />
-          {live.value ? (
-            <IconButton icon="stop" label="Stop (Escape)" class="primary" onClick={stop} />
-          ) : (
-            <button type="submit" class="icon-button primary" aria-label="Send" title="Send (Enter)" disabled={!isReady || empty.value}>
-              <Icon name="send" />
-            </button>
-          )}
+      <div class="composer-inner">
+        <div class="composer-box">
+          <textarea
+            id="prompt"
+            ref={ref}
+            rows={1}
+            aria-label="Message"
+            aria-describedby="prompt-hint"
+            placeholder={isReady ? "Write a message" : hint()}
+            enterkeyhint="send"
+            onInput={(e) => {
+              const area = e.currentTarget;
+              drafts.set(id, area.value);
+              empty.value = area.value.trim() === "";
+              autoGrow(area);
+            }}
+            onKeyDown={(e) => {
+              if (e.key === "Enter" && !e.shiftKey && !e.isComposing) {
+                e.preventDefault();
+                submit();
+              }
+            }}
+          />
+          <div class="composer-row">
+            {info.value?.thinking && (
+              <button
+                type="button"
+                class="toggle"
+                aria-pressed={settings.value.thinking}
+                title={settings.value.thinking ? "The model thinks before it answers" : "The model answers at once"}
+                onClick={() => changeSettings({ thinking: !settings.value.thinking })}
+              >
+                <Icon name="thought" /> Think
+              </button>
+            )}
+            <ContextMeter />
+            <span class="spacer" />
+            {live.value ? (
+              <IconButton icon="stop" label="Stop (Escape)" class="primary" onClick={stop} />
+            ) : (
+              <button type="submit" class="icon-button primary" aria-label="Send" title="Send (Enter)" disabled={!isReady || empty.value}>
+                <Icon name="send" />
+              </button>
+            )}
+          </div>
         </div>
+        <p class="composer-hint muted" id="prompt-hint">
+          Runs on this device; nothing is sent anywhere. <span class="wide-only">Answers can be wrong. Shift+Enter for a new line.</span>
+        </p>
       </div>
-      <p class="composer-hint muted" id="prompt-hint">
-        Runs on this device; nothing is sent anywhere. <span class="wide-only">Answers can be wrong. Shift+Enter for a new line.</span>
-      </p>
     </form>
   );
 }

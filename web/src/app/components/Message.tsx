@@ -204,7 +204,9 @@ function ToolResults({ calls, disabled }: { calls: ToolCall[]; disabled: boolean
     >
       {calls.map((call) => (
         <label key={call.id}>
-          Result of <code>{call.function.name}</code>
+          <span>
+            Result of <code>{call.function.name}</code>
+          </span>
           <textarea rows={2} placeholder="What the tool answers, as text or JSON" />
         </label>
       ))}

@@ -90,10 +90,10 @@ function ChooseButton() {
 }
 
 const phases: { phase: LoadProgress["phase"]; label: string }[] = [
-  { phase: "check", label: "Check the GPU" },
-  { phase: "compile", label: "Compile the kernels" },
+  { phase: "check", label: "GPU check" },
+  { phase: "compile", label: "Kernels" },
   { phase: "download", label: "Download" },
-  { phase: "upload", label: "Move to the GPU" },
+  { phase: "upload", label: "To the GPU" },
 ];
 
 function Loading({ name, progress: p, seen }: { name: string; progress: LoadProgress | null; seen: Set<LoadProgress["phase"]> }) {
@@ -104,7 +104,7 @@ function Loading({ name, progress: p, seen }: { name: string; progress: LoadProg
       <h2>Loading {name}</h2>
       <ol class="phases">
         {phases.map(({ phase, label }, i) => {
-          const text = phase === "download" && p?.cached ? "Read from this device" : label;
+          const text = phase === "download" && p?.cached ? "From this device" : label;
           const state = i === at ? "now" : seen.has(phase) && i < at ? "done" : "later";
           return (
             <li key={phase} class={state} aria-current={state === "now" ? "step" : undefined}>

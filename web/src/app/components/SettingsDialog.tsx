@@ -60,7 +60,7 @@ export function SettingsDialog() {
         <label>
           When the context is full
           <select value={s.overflow} onChange={(e) => changeSettings({ overflow: e.currentTarget.value === "drop-oldest" ? "drop-oldest" : "error" })}>
-            <option value="error">say so</option>
+            <option value="error">stop and say so</option>
             <option value="drop-oldest">forget the oldest messages</option>
           </select>
         </label>

@@ -17,9 +17,19 @@ export function startNew(): void {
 
 export function Sidebar() {
   const list = conversations.value;
+  const drawer = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // At phone width the list lies over the page and takes the focus with it.
+    if (!sidebarOpen.value) return;
+    const opener = document.activeElement;
+    drawer.current?.querySelector("button")?.focus();
+    return () => {
+      if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
+    };
+  }, [sidebarOpen.value]);
   return (
     <>
-      <aside id="sidebar" class={sidebarOpen.value ? "sidebar open" : "sidebar"} aria-label="Conversations">
+      <div ref={drawer} class={sidebarOpen.value ? "sidebar open" : "sidebar"}>
         <div class="sidebar-top">
           <button type="button" class="button wide" onClick={startNew}>
             <Icon name="plus" /> New conversation
@@ -48,7 +58,7 @@ export function Sidebar() {
             <Icon name="settings" /> Settings
           </button>
         </div>
-      </aside>
+      </div>
       {sidebarOpen.value && <div class="scrim" onClick={() => (sidebarOpen.value = false)} />}
     </>
   );
