@@ -31,7 +31,7 @@ test: deps lint ## install what is missing, then run all tests
 
 .PHONY: test-gowebgpu
 test-gowebgpu: deps ## the GPU tests on the second driver, wgpu 0.17 through go-webgpu (downloads it)
-	$(GO) test -tags gowebgpu ./engine/gpu/native ./engine/forward ./shaders
+	$(GO) test -tags gowebgpu ./engine ./engine/gpu/native ./engine/forward ./shaders
 
 .PHONY: test-hf
 test-hf: ## the tokenizer against Hugging Face's Rust library (downloads and builds it; needs cargo and a C++ compiler)
