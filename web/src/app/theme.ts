@@ -1,6 +1,6 @@
 // Dark and light: follows the system until the user chooses. In localStorage, which is there before the first paint.
 
-import { effect, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 
 export type Theme = "system" | "light" | "dark";
 
@@ -20,9 +20,10 @@ export const theme = signal<Theme>(saved());
 const systemDark = signal(dark.matches);
 dark.addEventListener("change", () => (systemDark.value = dark.matches));
 
+export const isDark = computed(() => theme.value === "dark" || (theme.value === "system" && systemDark.value));
+
 effect(() => {
-  const isDark = theme.value === "dark" || (theme.value === "system" && systemDark.value);
-  document.documentElement.dataset.theme = isDark ? "dark" : "light";
+  document.documentElement.dataset.theme = isDark.value ? "dark" : "light";
 });
 
 export function setTheme(t: Theme): void {

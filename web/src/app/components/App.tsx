@@ -3,7 +3,7 @@
 import { live } from "../chat";
 import { info, model, modelName } from "../model";
 import { announcement, current, dialog, notice, settings, sidebarOpen, titleOf } from "../store";
-import { setTheme, theme } from "../theme";
+import { isDark, setTheme } from "../theme";
 import { IconButton } from "./Button";
 import { Chat } from "./Chat";
 import { Composer } from "./Composer";
@@ -70,8 +70,6 @@ const stateLabels: Record<typeof model.value.kind, string> = {
 
 function Header() {
   const state = model.value.kind;
-  const isDark = document.documentElement.dataset.theme === "dark";
-  void theme.value; // drawn again when it changes
   return (
     <header class="header">
       <IconButton
@@ -87,7 +85,11 @@ function Header() {
         <span class={info.value ? "muted model-detail" : "muted model-detail wide-only"}>{info.value ? info.value.dtype : stateLabels[state]}</span>
       </button>
       <div class="title wide-only">{current.value ? titleOf(current.value) : ""}</div>
-      <IconButton icon={isDark ? "sun" : "moon"} label={isDark ? "Light" : "Dark"} onClick={() => setTheme(isDark ? "light" : "dark")} />
+      <IconButton
+        icon={isDark.value ? "sun" : "moon"}
+        label={isDark.value ? "Light" : "Dark"}
+        onClick={() => setTheme(isDark.value ? "light" : "dark")}
+      />
       <IconButton icon="settings" label="Settings" onClick={() => (dialog.value = "settings")} />
       <IconButton icon="plus" label="New conversation" class="phone-only" onClick={startNew} />
     </header>

@@ -182,7 +182,10 @@ function ToolCallView({ call }: { call: ToolCall }) {
   return (
     <div class="tool-call" role="group" aria-label={`Call of ${call.function.name}`}>
       <div class="tool-name">
-        <Icon name="tool" /> Calls <code>{call.function.name}</code>
+        <Icon name="tool" />
+        <span>
+          Calls <code>{call.function.name}</code>
+        </span>
       </div>
       <pre tabIndex={0}>{text}</pre>
     </div>

@@ -1,7 +1,7 @@
 // The list of conversations: open, rename, export, delete; import and export of all.
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { live } from "../chat";
 import { addAll, change, conversations, currentId, dialog, notify, open, remove, sidebarOpen, titleOf } from "../store";
 import { download, exportText, fileName, parseImport } from "../transfer";
@@ -12,13 +12,13 @@ import { Icon } from "./icons";
 export function startNew(): void {
   currentId.value = "";
   sidebarOpen.value = false;
-  document.getElementById("prompt")?.focus();
+  setTimeout(() => document.getElementById("prompt")?.focus()); // once a dialog or the list is closed
 }
 
 export function Sidebar() {
   const list = conversations.value;
   const drawer = useRef<HTMLDivElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     // At phone width the list lies over the page and takes the focus with it.
     if (!sidebarOpen.value) return;
     const opener = document.activeElement;
