@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -16,33 +17,38 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
-// run turns every outcome, a panic included, into a message and an exit code.
-func run() (code int) {
+// execute runs one command line. It turns every outcome, a panic included, into a message and an exit code.
+func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	defer func() {
 		if p := recover(); p != nil {
-			fmt.Fprintf(os.Stderr, "qwen-wgpu: internal error: %v\nThis is a bug in qwen-wgpu; please report it with the command line and these lines:\n%s", p, debug.Stack())
+			fmt.Fprintf(errOut, "qwen-wgpu: internal error: %v\nThis is a bug in qwen-wgpu; please report it with the command line and these lines:\n%s", p, debug.Stack())
 			code = 1
 		}
 	}()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
 	var usage *usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "qwen-wgpu: interrupted")
+		fmt.Fprintln(errOut, "qwen-wgpu: interrupted")
 		return 130
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "qwen-wgpu: %v\nRun '%s --help' for the flags.\n", err, usage.command)
+		fmt.Fprintf(errOut, "qwen-wgpu: %v\nRun '%s --help' for the flags.\n", err, usage.command)
 		return 2
 	default:
-		fmt.Fprintf(os.Stderr, "qwen-wgpu: %v\n", err)
+		fmt.Fprintf(errOut, "qwen-wgpu: %v\n", err)
 		return 1
 	}
 }

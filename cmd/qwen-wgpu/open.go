@@ -19,6 +19,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu/native"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
 
 // modelFlags choose a model and the processor it runs on.
@@ -30,6 +31,7 @@ type modelFlags struct {
 	context int
 	pass    int
 	trust   bool // do not check the shards' hashes
+	fault   *kvcache.Fault
 }
 
 func (f *modelFlags) add(cmd *cobra.Command) {
@@ -49,16 +51,19 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 type opened struct {
 	*engine.Engine
 	model  *weights.Model
-	device gpu.Device // nil on the CPU
-	whyCPU string     // why the CPU was chosen, if it was
+	device gpu.Device   // nil on the CPU
+	again  []gpu.Device // opened after it was lost
+	whyCPU string       // why the CPU was chosen, if it was
 	kv     runner.KVDType
 }
 
 func (o *opened) Close() {
 	o.Engine.Close()
 	o.model.Close()
-	if o.device != nil {
-		o.device.Close()
+	for _, device := range append(o.again, o.device) {
+		if device != nil {
+			device.Close()
+		}
 	}
 }
 
@@ -87,7 +92,13 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 		return nil, err
 	}
 	bar = newLoadProgress("loading")
-	o.Engine, err = engine.Open(m, engine.Options{Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update})
+	reopen := func(lost error) (gpu.Device, error) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "\n%v; loading the model again\n", lost)
+		device, _, err := f.openDevice(cmd)
+		o.again = append(o.again, device)
+		return device, err
+	}
+	o.Engine, err = engine.Open(m, engine.Options{Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update, Reopen: reopen, Fault: f.fault})
 	bar.done()
 	if err != nil {
 		m.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights/safetensors"
+	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
 
 func newTrace() *cobra.Command {
@@ -87,6 +88,9 @@ func traceFile(cmd *cobra.Command, f modelFlags, ids []int32, maxTokens int, out
 	return nil
 }
 
+// traceFault is what tests break on the compared path.
+var traceFault *kvcache.Fault
+
 func traceCompare(cmd *cobra.Command, f modelFlags, ids []int32, maxTokens int, tolerance float64, asJSON bool) error {
 	kv, err := runner.ParseKVDType(f.kv)
 	if err != nil {
@@ -97,7 +101,7 @@ func traceCompare(cmd *cobra.Command, f modelFlags, ids []int32, maxTokens int, 
 	}
 	cpu, gpu := f, f
 	cpu.device, cpu.adapter, gpu.device = "cpu", "", "gpu"
-	gpu.trust = true // checked by the first
+	gpu.trust, gpu.fault = true, traceFault // the first has checked the files
 	want, err := cpu.open(cmd)
 	if err != nil {
 		return err
