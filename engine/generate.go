@@ -220,7 +220,7 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 	}
 	inFlight = append(inFlight, first)
 	var lastRead time.Time
-	for full := false; len(inFlight) > 0; {
+	for full := false; ; {
 		for !full && !e.wanted() && len(inFlight) < e.aheadDepth() && g.mayDraw(len(inFlight)) {
 			e.mu.Lock()
 			err := ic.Extend(1)
@@ -236,6 +236,9 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 				return true, g.tokenError(err)
 			}
 			inFlight = append(inFlight, w)
+		}
+		if len(inFlight) == 0 {
+			return false, nil
 		}
 		r, err := inFlight[0].Wait()
 		inFlight = inFlight[1:]
@@ -254,7 +257,6 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 			return true, err
 		}
 	}
-	return false, nil
 }
 
 // mayDraw says whether another token can be part of the answer when n are in flight.

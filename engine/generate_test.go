@@ -289,6 +289,33 @@ func TestSessionsTakeTurns(t *testing.T) {
 	checkPages(t, e)
 }
 
+// countingDevice counts submissions.
+type countingDevice struct {
+	gpu.Device
+	passes int
+}
+
+func (d *countingDevice) Submit(p *gpu.Pass) error {
+	d.passes++
+	return d.Device.Submit(p)
+}
+
+// A token is one submission, with one in flight as with many.
+func TestOnePassAToken(t *testing.T) {
+	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
+	dev := &countingDevice{Device: testDevice(t)}
+	for _, ahead := range []int{0, 1, 5} {
+		e := openTest(t, dir, Options{Device: dev, RunAhead: ahead})
+		dev.passes = 0
+		if _, _, err := generated(e.NewSession(), context.Background(), testPrompt(20), GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 30, IgnoreEOS: true}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if want := 2 + 29; dev.passes != want {
+			t.Errorf("RunAhead %d: %d passes for a prompt and 30 tokens, want %d", ahead, dev.passes, want)
+		}
+	}
+}
+
 func TestScoresThatAreNotFinite(t *testing.T) {
 	dev := testDevice(t)
 	e := openTest(t, goldentest.ModelOf(t, tinyShape(), 5, weights.BF16), Options{Device: dev, RunAhead: 4})

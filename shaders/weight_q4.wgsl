@@ -10,8 +10,20 @@ struct Weight8 {
     hi: vec4<f32>,
 }
 
+// Four nibbles without a conversion instruction: put into the mantissa of 2^23 a nibble in bits 4*e is 2^23 + nibble * 16^e,
+// exactly; the subtraction leaves (nibble - 8) * 16^e.
+fn shifted_q4(w: u32) -> vec4<f32> {
+    let m = (vec4<u32>(w, w, w, w) & vec4<u32>(0xfu, 0xf0u, 0xf00u, 0xf000u)) | vec4<u32>(0x4b000000u, 0x4b000000u, 0x4b000000u, 0x4b000000u);
+    return bitcast<vec4<f32>>(m) - vec4<f32>(8388616.0, 8388736.0, 8390656.0, 8421376.0);
+}
+
+// What takes the 16^e off again, here or from the inputs.
+fn unshift_q4(x: vec4<f32>) -> vec4<f32> {
+    return x * vec4<f32>(1.0, 0.0625, 0.00390625, 0.000244140625);
+}
+
 fn widen_q4(w: u32) -> vec4<f32> {
-    return vec4<f32>(vec4<i32>(vec4<u32>(w, w >> 4u, w >> 8u, w >> 12u) & vec4<u32>(15u, 15u, 15u, 15u)) - vec4<i32>(8, 8, 8, 8));
+    return unshift_q4(shifted_q4(w));
 }
 
 fn scale_at(row: u32, group: u32) -> f32 {
@@ -37,13 +49,8 @@ fn weight4(row: u32, k4: u32) -> vec4<f32> {
     return widen_q4(w >> ((k4 & 1u) * 16u)) * scale_at(row, k4 >> 3u);
 }
 
-fn bytes4(w: u32) -> vec4<f32> {
-    return vec4<f32>(vec4<u32>(w, w >> 8u, w >> 16u, w >> 24u) & vec4<u32>(255u, 255u, 255u, 255u));
-}
-
-// Sum of nibble * input over 8 weights, inputs with even and odd places apart: two masks give 8 nibbles as bytes.
-fn dot8(w: u32, even: vec4<f32>, odd: vec4<f32>) -> f32 {
-    return dot(bytes4(w & 0x0f0f0f0fu), even) + dot(bytes4((w >> 4u) & 0x0f0f0f0fu), odd);
+fn dot_q4(w: u32, x_lo: vec4<f32>, x_hi: vec4<f32>) -> f32 {
+    return dot(shifted_q4(w), x_lo) + dot(shifted_q4(w >> 16u), x_hi);
 }
 
 // Dot products of load `load` of four rows with the matching inputs, which the kernel gives as input4(i) = inputs [4*i, 4*i+4).
@@ -54,27 +61,17 @@ fn dot4(row: vec4<u32>, load: u32) -> vec4<f32> {
     let d = weights[row.w * LOADS_PER_ROW + load];
     let s = vec4<f32>(scale_at(row.x, load), scale_at(row.y, load), scale_at(row.z, load), scale_at(row.w, load));
     let i = load * 8u;
-    let x0 = input4(i);
-    let x1 = input4(i + 1u);
-    let x2 = input4(i + 2u);
-    let x3 = input4(i + 3u);
-    let x4 = input4(i + 4u);
-    let x5 = input4(i + 5u);
-    let x6 = input4(i + 6u);
-    let x7 = input4(i + 7u);
-    let e0 = vec4<f32>(x0.xz, x1.xz);
-    let o0 = vec4<f32>(x0.yw, x1.yw);
-    let e1 = vec4<f32>(x2.xz, x3.xz);
-    let o1 = vec4<f32>(x2.yw, x3.yw);
-    let e2 = vec4<f32>(x4.xz, x5.xz);
-    let o2 = vec4<f32>(x4.yw, x5.yw);
-    let e3 = vec4<f32>(x6.xz, x7.xz);
-    let o3 = vec4<f32>(x6.yw, x7.yw);
-    // Nibbles are 8 too large: 8 times the inputs' sum is taken off for all four rows at once.
-    let offset = dot(((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7)), vec4<f32>(8.0, 8.0, 8.0, 8.0));
-    return s * (vec4<f32>(
-        (dot8(a.x, e0, o0) + dot8(a.y, e1, o1)) + (dot8(a.z, e2, o2) + dot8(a.w, e3, o3)),
-        (dot8(b.x, e0, o0) + dot8(b.y, e1, o1)) + (dot8(b.z, e2, o2) + dot8(b.w, e3, o3)),
-        (dot8(c.x, e0, o0) + dot8(c.y, e1, o1)) + (dot8(c.z, e2, o2) + dot8(c.w, e3, o3)),
-        (dot8(d.x, e0, o0) + dot8(d.y, e1, o1)) + (dot8(d.z, e2, o2) + dot8(d.w, e3, o3))) - offset);
+    let x0 = unshift_q4(input4(i));
+    let x1 = unshift_q4(input4(i + 1u));
+    let x2 = unshift_q4(input4(i + 2u));
+    let x3 = unshift_q4(input4(i + 3u));
+    let x4 = unshift_q4(input4(i + 4u));
+    let x5 = unshift_q4(input4(i + 5u));
+    let x6 = unshift_q4(input4(i + 6u));
+    let x7 = unshift_q4(input4(i + 7u));
+    return s * vec4<f32>(
+        (dot_q4(a.x, x0, x1) + dot_q4(a.y, x2, x3)) + (dot_q4(a.z, x4, x5) + dot_q4(a.w, x6, x7)),
+        (dot_q4(b.x, x0, x1) + dot_q4(b.y, x2, x3)) + (dot_q4(b.z, x4, x5) + dot_q4(b.w, x6, x7)),
+        (dot_q4(c.x, x0, x1) + dot_q4(c.y, x2, x3)) + (dot_q4(c.z, x4, x5) + dot_q4(c.w, x6, x7)),
+        (dot_q4(d.x, x0, x1) + dot_q4(d.y, x2, x3)) + (dot_q4(d.z, x4, x5) + dot_q4(d.w, x6, x7)));
 }

@@ -11,9 +11,21 @@ struct Weight8 {
     hi: vec4<f32>,
 }
 
+// Four int8 without a conversion instruction: their bits with the sign turned are 128 more, and put into the mantissa of
+// 2^23 a byte in bits 8*e is 2^23 + byte * 256^e, exactly; the subtraction leaves int8 * (1, 256, 1, 256).
+fn shifted_q8(w: u32) -> vec4<f32> {
+    let v = w ^ 0x80808080u;
+    let m = (vec4<u32>(v, v, v >> 16u, v >> 16u) & vec4<u32>(0xffu, 0xff00u, 0xffu, 0xff00u)) | vec4<u32>(0x4b000000u, 0x4b000000u, 0x4b000000u, 0x4b000000u);
+    return bitcast<vec4<f32>>(m) - vec4<f32>(8388736.0, 8421376.0, 8388736.0, 8421376.0);
+}
+
+// What takes the 256 off again, here or from the inputs.
+fn unshift_q8(x: vec4<f32>) -> vec4<f32> {
+    return x * vec4<f32>(1.0, 0.00390625, 1.0, 0.00390625);
+}
+
 fn widen_q8(w: u32) -> vec4<f32> {
-    let i = bitcast<i32>(w);
-    return vec4<f32>(vec4<i32>(i << 24u, i << 16u, i << 8u, i) >> vec4<u32>(24u, 24u, 24u, 24u));
+    return unshift_q8(shifted_q8(w));
 }
 
 fn scale_at(row: u32, group: u32) -> f32 {
@@ -38,7 +50,7 @@ fn weight4(row: u32, k4: u32) -> vec4<f32> {
 }
 
 fn dot_q8(w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> f32 {
-    return (dot(widen_q8(w.x), x0) + dot(widen_q8(w.y), x1)) + (dot(widen_q8(w.z), x2) + dot(widen_q8(w.w), x3));
+    return (dot(shifted_q8(w.x), x0) + dot(shifted_q8(w.y), x1)) + (dot(shifted_q8(w.z), x2) + dot(shifted_q8(w.w), x3));
 }
 
 // Dot products of load `load` of four rows with the matching inputs, which the kernel gives as input4(i) = inputs [4*i, 4*i+4).
@@ -49,9 +61,9 @@ fn dot4(row: vec4<u32>, load: u32) -> vec4<f32> {
     let d = weights[row.w * LOADS_PER_ROW + load];
     let g = load >> 1u;
     let s = vec4<f32>(scale_at(row.x, g), scale_at(row.y, g), scale_at(row.z, g), scale_at(row.w, g));
-    let x0 = input4(load * 4u);
-    let x1 = input4(load * 4u + 1u);
-    let x2 = input4(load * 4u + 2u);
-    let x3 = input4(load * 4u + 3u);
+    let x0 = unshift_q8(input4(load * 4u));
+    let x1 = unshift_q8(input4(load * 4u + 1u));
+    let x2 = unshift_q8(input4(load * 4u + 2u));
+    let x3 = unshift_q8(input4(load * 4u + 3u));
     return s * vec4<f32>(dot_q8(a, x0, x1, x2, x3), dot_q8(b, x0, x1, x2, x3), dot_q8(c, x0, x1, x2, x3), dot_q8(d, x0, x1, x2, x3));
 }

@@ -64,10 +64,12 @@ func (r *Runner) Profile(ic *kvcache.InferenceContext, rounds int) ([]ProfileRow
 		if k.name == "combine_splits" && splits <= fusedSplits {
 			continue
 		}
-		seconds, err := r.timeDispatches(k.steps, passSize{tokens: 1, splits: splits}, rounds, before)
-		if err != nil {
+		t := r.timing(k.steps, passSize{tokens: 1, splits: splits})
+		t.before = before
+		if err := timeInTurns([]*timing{t}, rounds); err != nil {
 			return rows, fmt.Errorf("forward: profiling %s: %w", k.name, err)
 		}
+		seconds := t.median()
 		row := ProfileRow{Kernel: k.name, Dispatches: len(k.steps), Seconds: seconds}
 		if k.matrix != nil {
 			row.WeightBytes = uint64(k.times) * k.matrix.bytes()

@@ -39,12 +39,15 @@ func ReadBandwidth(dev gpu.Device, sizeBytes uint64, rounds int) (bytesPerSecond
 		return 0, err
 	}
 	defer g.Release()
-	seconds, err := passSeconds(dev, out, func(repeats int) *gpu.Pass {
+	t := newTiming(dev, out, func(repeats int) *gpu.Pass {
 		pass := &gpu.Pass{Label: "roofline"}
 		for range repeats {
 			pass.Dispatch(k, g, groups, 1, 1)
 		}
 		return pass
-	}, rounds, nil)
-	return float64(size) / seconds, err
+	})
+	if err := timeInTurns([]*timing{t}, rounds); err != nil {
+		return 0, err
+	}
+	return float64(size) / t.median(), nil
 }

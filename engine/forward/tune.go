@@ -7,9 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 	"sort"
-	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
@@ -60,12 +58,17 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	return rows, nil
 }
 
-// tuneKernel tunes one kernel: it times a pass over the kernel's dispatches of all layers.
+// tuneKernel tunes one kernel: it times a pass over the kernel's dispatches of all layers. Every candidate is compiled and
+// checked first; then they are timed in turns, so that the device's clocks do not favour any.
 func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 	out, numOut := r.tunedOutput(name)
+	count := float64(len(r.layers))
+	if name == "rmsnorm_lm_head" {
+		count = 1
+	}
 	var want []float32
 	var rows []TuneRow
-	best := -1
+	var timings []*timing
 	for _, shape := range tuneCandidates(r.tunedMatrix(name)) {
 		if uint32(shape.workgroup) > r.dev.Limits().MaxInvocationsPerWorkgroup {
 			continue
@@ -81,20 +84,23 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 		if want == nil {
 			want = got
 		} else if err := closeTo(want, got); err != nil {
-			return rows, fmt.Errorf("%d threads a workgroup, %d a row: %w", shape.workgroup, shape.threadsPerRow, err)
+			return rows, fmt.Errorf("%d threads a workgroup, %d a row, unrolled %d times: %w", shape.workgroup, shape.threadsPerRow, shape.unroll, err)
 		}
-		seconds, err := r.timeDispatches(steps, passSize{tokens: 1, splits: 1}, rounds, r.tuneInput)
-		if err != nil {
-			return rows, err
-		}
-		count := float64(len(r.layers))
-		if name == "rmsnorm_lm_head" {
-			count = 1
-		}
-		rows = append(rows, TuneRow{Kernel: name, Workgroup: shape.workgroup, ThreadsPerRow: shape.threadsPerRow, Unroll: shape.unroll,
-			Seconds: seconds / count, BytesPerSecond: float64(bytes) / seconds})
-		if best < 0 || seconds/count < rows[best].Seconds {
-			best = len(rows) - 1
+		rows = append(rows, TuneRow{Kernel: name, Workgroup: shape.workgroup, ThreadsPerRow: shape.threadsPerRow, Unroll: shape.unroll, BytesPerSecond: float64(bytes)})
+		timings = append(timings, r.timing(steps, passSize{tokens: 1, splits: 1}))
+	}
+	if err := r.tuneInput(); err != nil {
+		return rows, err
+	}
+	if err := timeInTurns(timings, rounds); err != nil {
+		return rows, err
+	}
+	best := 0
+	for i, t := range timings {
+		seconds := t.median()
+		rows[i].Seconds, rows[i].BytesPerSecond = seconds/count, rows[i].BytesPerSecond/seconds
+		if rows[i].Seconds < rows[best].Seconds {
+			best = i
 		}
 	}
 	rows[best].Chosen = true
@@ -184,53 +190,6 @@ func (r *Runner) tuneInput() error {
 	binary.LittleEndian.PutUint32(state[4*stateKVLen:], 1)
 	binary.LittleEndian.PutUint32(state[4*stateNumSplits:], 1)
 	return r.dev.Write(r.act[bufStep], 0, state[:])
-}
-
-// timeDispatches is the median time of one pass over steps, the cost of submitting and waiting taken off.
-func (r *Runner) timeDispatches(steps []dispatch, n passSize, rounds int, before func() error) (float64, error) {
-	pass := func(repeats int) *gpu.Pass {
-		return joinSegments(slices.Repeat([]segment{{dispatches: steps}}, repeats), n, "timing")
-	}
-	return passSeconds(r.dev, r.act[bufX], pass, rounds, before)
-}
-
-// passSeconds is the median time that one repetition adds to a pass: the difference of long and short passes, each waited
-// for through a read of out. before, if not nil, runs before each pair.
-func passSeconds(dev gpu.Device, out gpu.Buffer, pass func(repeats int) *gpu.Pass, rounds int, before func() error) (float64, error) {
-	const short, long = 2, 8
-	few, many := pass(short), pass(long)
-	run := func(p *gpu.Pass) (float64, error) {
-		begin := time.Now()
-		if err := dev.Submit(p); err != nil {
-			return 0, err
-		}
-		err := gpu.Read(dev, out, 0, make([]byte, 4))
-		return time.Since(begin).Seconds(), err
-	}
-	var times []float64
-	for i := range rounds + 1 {
-		if before != nil {
-			if err := before(); err != nil {
-				return 0, err
-			}
-		}
-		a, err := run(few)
-		if err != nil {
-			return 0, err
-		}
-		b, err := run(many)
-		if err != nil {
-			return 0, err
-		}
-		if i > 0 && b > a { // the first round wakes the device up
-			times = append(times, (b-a)/(long-short))
-		}
-	}
-	if len(times) == 0 {
-		return 0, fmt.Errorf("forward: %d more repetitions took no more time, in %d rounds: the clock is too coarse", long-short, rounds)
-	}
-	slices.Sort(times)
-	return times[len(times)/2], nil
 }
 
 // closeTo compares two results up to the rounding of another order of summation.

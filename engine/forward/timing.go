@@ -1,0 +1,89 @@
+package forward
+
+// Timing of dispatches without timestamps: what a repetition adds to a pass that is waited for.
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+)
+
+const (
+	shortRepeats, longRepeats = 2, 8
+	warmUp                    = 30 * time.Millisecond // until a device's clocks have risen
+)
+
+// timing measures one pass in repetitions.
+type timing struct {
+	dev         gpu.Device
+	out         gpu.Buffer // read to wait
+	short, long *gpu.Pass
+	before      func() error // runs before each pass; may be nil
+	seconds     []float64    // of a repetition
+}
+
+func newTiming(dev gpu.Device, out gpu.Buffer, pass func(repeats int) *gpu.Pass) *timing {
+	return &timing{dev: dev, out: out, short: pass(shortRepeats), long: pass(longRepeats)}
+}
+
+// timing of steps; what they need must be in the buffers.
+func (r *Runner) timing(steps []dispatch, n passSize) *timing {
+	return newTiming(r.dev, r.act[bufX], func(repeats int) *gpu.Pass {
+		return joinSegments(slices.Repeat([]segment{{dispatches: steps}}, repeats), n, "timing")
+	})
+}
+
+func (t *timing) run(p *gpu.Pass) (time.Duration, error) {
+	if t.before != nil {
+		if err := t.before(); err != nil {
+			return 0, err
+		}
+	}
+	begin := time.Now()
+	if err := t.dev.Submit(p); err != nil {
+		return 0, err
+	}
+	err := gpu.Read(t.dev, t.out, 0, make([]byte, 4))
+	return time.Since(begin), err
+}
+
+// measure adds one measurement.
+func (t *timing) measure() error {
+	short, err := t.run(t.short)
+	if err != nil {
+		return err
+	}
+	long, err := t.run(t.long)
+	if err != nil {
+		return err
+	}
+	t.seconds = append(t.seconds, (long-short).Seconds()/(longRepeats-shortRepeats))
+	return nil
+}
+
+func (t *timing) median() float64 {
+	slices.Sort(t.seconds)
+	return max(t.seconds[len(t.seconds)/2], 1e-9)
+}
+
+// timeInTurns measures each of ts rounds times, after a warm-up.
+func timeInTurns(ts []*timing, rounds int) error {
+	if len(ts) == 0 || rounds < 1 {
+		return errors.New("forward: nothing to time")
+	}
+	for begin := time.Now(); time.Since(begin) < warmUp; {
+		if _, err := ts[0].run(ts[0].long); err != nil {
+			return err
+		}
+	}
+	for range rounds {
+		for _, t := range ts {
+			if err := t.measure(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
