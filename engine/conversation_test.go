@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/tokenizer"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/chattest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testutil"
 )
 
 // talk starts a conversation with a random model that says printable text and stops at maxTokens.
@@ -114,6 +116,29 @@ func TestRewrittenTurns(t *testing.T) {
 		}
 		if c.CachedTokens() < 1000 {
 			t.Errorf("the conversation had %d tokens, the test wants 1000", c.CachedTokens())
+		}
+	}
+}
+
+// TestPublishedTemplates: with Qwen3's own templates too, nothing before the last answer is ever read again.
+func TestPublishedTemplates(t *testing.T) {
+	for _, name := range []string{"qwen3", "qwen3-instruct-2507", "qwen3-thinking-2507"} {
+		source, err := os.ReadFile(testutil.Shared(t, "qwen3/"+name+"-chat-template.jinja"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := talk(t, string(source), 2048, 30)
+		c.Messages = []chat.Message{{Role: chat.RoleSystem, Content: "You are kind."}}
+		last := 0
+		for turn := range 6 {
+			thinking := turn%2 == 0
+			c.Thinking = &thinking
+			s := say(t, c, fmt.Sprintf("question %d", turn)).Result.Sync
+			// A prompt ends with "<|im_start|>assistant\n" and, without thinking or with that alone, a <think> block, which go.
+			if tail := len(encode(t, c, "<think>\n\n</think>\n\n")) + 1; s.Reused < last-tail {
+				t.Errorf("%s, turn %d: %d tokens reused of the last prompt's %d", name, turn, s.Reused, last)
+			}
+			last = s.Prompt
 		}
 	}
 }
