@@ -38,7 +38,7 @@ func newBench() *cobra.Command {
 	var f modelFlags
 	var prompts, depths []int
 	var generate, repetitions int
-	var asJSON, asCSV, tune, profile bool
+	var asJSON, asCSV, showTuning, profile bool
 	cmd := &cobra.Command{
 		Use:   "bench --model DIR",
 		Short: "Measure prefill and decode rates",
@@ -65,8 +65,8 @@ token reads and their share of a read-only roofline measured on the same device 
 					return err
 				}
 			}
-			if tune {
-				if rep.Tuning, err = e.Tune(5); err != nil {
+			if showTuning {
+				if rep.Tuning, err = e.Tune(tuningRounds); err != nil {
 					return err
 				}
 			}
@@ -104,7 +104,7 @@ token reads and their share of a read-only roofline measured on the same device 
 	cmd.Flags().IntSliceVarP(&depths, "depth", "d", []int{0}, "tokens of context before each test")
 	cmd.Flags().IntVarP(&generate, "generate", "n", 128, "tokens to decode, 0: none")
 	cmd.Flags().IntVarP(&repetitions, "repetitions", "r", 5, "repetitions")
-	cmd.Flags().BoolVar(&tune, "tune", false, "first measure how each kernel is best spread over threads, and print it")
+	cmd.Flags().BoolVar(&showTuning, "show-tuning", false, "first measure every way to spread the kernels over threads, and print it")
 	cmd.Flags().BoolVar(&profile, "profile", false, "print the time of each kernel of a decode step, measured by repetition")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "print CSV")

@@ -18,6 +18,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu/native"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/tokenizer"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
@@ -31,6 +32,7 @@ type modelFlags struct {
 	context int
 	pass    int
 	trust   bool // do not check the shards' hashes
+	tune    string
 	fault   *kvcache.Fault
 }
 
@@ -42,6 +44,8 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.context, "context", 0, fmt.Sprintf("tokens the KV cache holds (default %d, or the model's limit if that is less)", engine.DefaultContextTokens))
 	cmd.Flags().IntVar(&f.pass, "chunk", 0, "tokens of one prefill pass (default 512)")
 	cmd.Flags().BoolVar(&f.trust, "no-verify", false, "do not check the model files' SHA-256 before they are used")
+	cmd.Flags().StringVar(&f.tune, "tune", "auto", "auto: measure a GPU's kernels on this model once and keep the result; off: run them in default shapes; again: measure anew")
+	_ = cmd.RegisterFlagCompletionFunc("tune", cobra.FixedCompletions([]string{"auto", "off", "again"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("device", cobra.FixedCompletions([]string{"auto", "gpu", "cpu"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("kv", cobra.FixedCompletions([]string{"f16", "f32"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("model")
@@ -59,6 +63,11 @@ type opened struct {
 
 func (o *opened) Close() {
 	o.Engine.Close()
+	o.closeUnopened()
+}
+
+// closeUnopened closes what lies below the engine.
+func (o *opened) closeUnopened() {
 	o.model.Close()
 	for _, device := range append(o.again, o.device) {
 		if device != nil {
@@ -72,6 +81,9 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	kv, err := runner.ParseKVDType(f.kv)
 	if err != nil {
 		return nil, &usageError{cmd.CommandPath(), err}
+	}
+	if f.tune != "auto" && f.tune != "off" && f.tune != "again" {
+		return nil, usagef(cmd, "--tune %q is unknown: use auto, off or again", f.tune)
 	}
 	m, err := f.openModel(cmd)
 	if err != nil {
@@ -98,16 +110,32 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 		o.again = append(o.again, device)
 		return device, err
 	}
-	o.Engine, err = engine.Open(m, engine.Options{Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update, Reopen: reopen, Fault: f.fault})
+	var tok tokenizer.Interface
+	if m.HasTokenizer() {
+		if tok, err = readTokenizer(m); err != nil {
+			o.closeUnopened()
+			return nil, fmt.Errorf("model %s: %w", f.name(), err)
+		}
+	}
+	o.Engine, err = engine.Open(m, engine.Options{Tokenizer: tok, Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update, Reopen: reopen, Fault: f.fault})
 	bar.done()
 	if err != nil {
-		m.Close()
-		if o.device != nil {
-			o.device.Close()
-		}
+		o.closeUnopened()
 		return nil, err
 	}
 	return o, nil
+}
+
+func readTokenizer(m *weights.Model) (tokenizer.Interface, error) {
+	data, err := m.ReadFile("tokenizer.json")
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer.json: %w", err)
+	}
+	tok, err := loadTokenizer(data)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer.json: %w", err)
+	}
+	return tok, nil
 }
 
 // name says in a few words which model the flags mean.

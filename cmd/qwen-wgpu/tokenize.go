@@ -33,7 +33,7 @@ Without --jsonl it takes the whole of standard input as one text (with --decode:
 			if err != nil {
 				return fmt.Errorf("tokenizer: %w", err)
 			}
-			tok, err := tokenizer.Load(data)
+			tok, err := loadTokenizer(data)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
