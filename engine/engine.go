@@ -40,6 +40,8 @@ type Options struct {
 	// Progress is called while weights are loaded, with bytes done and in all; may be nil.
 	Progress  func(doneBytes, totalBytes int64)
 	Tokenizer tokenizer.Interface // instead of the model's tokenizer.json read in Go; may be nil
+	// Tuning is Engine.Tuning of an earlier run on the same adapter and driver.
+	Tuning map[string]forward.MatvecShape
 	// HostSampling has every token sampled on the host from the logits, one pass at a time; for comparison and tests.
 	HostSampling bool
 	// RunAhead is the number of tokens in flight where the device samples; 0: chosen from the time that a step takes.
@@ -93,7 +95,7 @@ func (e *Engine) newRunner(dev gpu.Device) (r runner.Runner, pages *kvcache.Page
 		return nil, nil, err
 	}
 	if dev != nil {
-		r, err = forward.New(dev, e.model, forward.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType, MaxTokens: opt.PassTokens, Progress: opt.Progress})
+		r, err = forward.New(dev, e.model, forward.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType, MaxTokens: opt.PassTokens, Progress: opt.Progress, Tuning: opt.Tuning})
 	} else {
 		r, err = ref.New(e.model, ref.Options{NumPages: numPages, PageSize: PageSize, KVDType: opt.KVDType})
 	}
@@ -159,6 +161,17 @@ func (e *Engine) Close() error {
 	e.acquire()
 	defer e.release()
 	return e.runner.Close()
+}
+
+// Tuning is how the device's kernels are spread over threads where that was measured, to be kept for Options.Tuning; complete
+// tells whether nothing is left to measure, as on the CPU.
+func (e *Engine) Tuning() (shapes map[string]forward.MatvecShape, complete bool) {
+	e.acquire()
+	defer e.release()
+	if f, ok := e.runner.(*forward.Runner); ok {
+		return f.Tuning(), f.Tuned()
+	}
+	return nil, true
 }
 
 // Tune measures how the device's kernels are best spread over threads and keeps the fastest; on the CPU it does nothing.

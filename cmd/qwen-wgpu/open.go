@@ -117,11 +117,21 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 			return nil, fmt.Errorf("model %s: %w", f.name(), err)
 		}
 	}
-	o.Engine, err = engine.Open(m, engine.Options{Tokenizer: tok, Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update, Reopen: reopen, Fault: f.fault})
+	opt := engine.Options{Tokenizer: tok, Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update, Reopen: reopen, Fault: f.fault}
+	if o.device != nil && f.tune == "auto" {
+		opt.Tuning = loadTunings()[tuningAdapter(o.device.Info())]
+	}
+	o.Engine, err = engine.Open(m, opt)
 	bar.done()
 	if err != nil {
 		o.closeUnopened()
 		return nil, err
+	}
+	if f.tune != "off" {
+		if err := o.tune(cmd); err != nil {
+			o.Close()
+			return nil, err
+		}
 	}
 	return o, nil
 }

@@ -4,6 +4,7 @@ package forward
 // lm_head. Matrix-vector kernels are recorded in the shape that tuning chose.
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -163,20 +164,36 @@ func (r *Runner) normed() shaders.Options {
 	}
 }
 
-// matvecShape is how a decode matrix-vector kernel is spread over threads.
-type matvecShape struct {
-	workgroup     int // threads a workgroup
-	threadsPerRow int // threads that share four rows; at least 4, divides workgroup
-	unroll        int // 16-byte loads of each row that a thread has in flight: 1, 2 or 4
+// MatvecShape is how a decode matrix-vector kernel is spread over threads.
+type MatvecShape struct {
+	Workgroup     int `json:"workgroup"`       // threads a workgroup
+	ThreadsPerRow int `json:"threads_per_row"` // threads that share four rows; at least 4, divides Workgroup
+	Unroll        int `json:"unroll"`          // 16-byte loads of each row that a thread has in flight: 1, 2 or 4
+}
+
+// valid refuses what a damaged tuning file might say.
+func (v MatvecShape) valid(limits gpu.Limits) bool {
+	powerOfTwo := func(n int) bool { return n > 0 && n&(n-1) == 0 }
+	return powerOfTwo(v.Workgroup) && powerOfTwo(v.ThreadsPerRow) && v.ThreadsPerRow >= 4 && v.ThreadsPerRow <= v.Workgroup &&
+		v.Workgroup <= int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)) && (v.Unroll == 1 || v.Unroll == 2 || v.Unroll == 4)
+}
+
+// tuningKey names a kernel on a matrix, for example "rmsnorm_qkv bf16 4096x1024".
+func tuningKey(kernel string, m *matrix) string {
+	rows := 0
+	for _, p := range m.parts {
+		rows += p.rows
+	}
+	return fmt.Sprintf("%s %s %dx%d", kernel, m.dtype, rows, m.kPad)
 }
 
 // defaultMatvecShape gives a row's quad as many threads as it has 16-byte loads, up to 32.
-func defaultMatvecShape(m *matrix) matvecShape {
+func defaultMatvecShape(m *matrix) MatvecShape {
 	threads := 4
 	for threads < 32 && threads < m.kPad/weightsPerLoad[m.dtype] {
 		threads *= 2
 	}
-	return matvecShape{workgroup: 128, threadsPerRow: threads, unroll: 1}
+	return MatvecShape{Workgroup: 128, ThreadsPerRow: threads, Unroll: 1}
 }
 
 // weightsPerLoad is the number of weights in 16 bytes.
@@ -184,12 +201,12 @@ var weightsPerLoad = map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weig
 
 // matvec records a decode matrix-vector product, in the shape that tuning chose for the kernel, if it did.
 func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
-	v, ok := r.tuned[name]
-	if !ok {
+	v, ok := r.tuned[tuningKey(name, m)]
+	if !ok || !v.valid(r.dev.Limits()) {
 		v = defaultMatvecShape(m)
 	}
-	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"], opt.Consts["UNROLL"] = uint32(v.workgroup), uint32(v.threadsPerRow), uint32(v.unroll)
-	rowsPerGroup := 4 * v.workgroup / v.threadsPerRow
+	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"], opt.Consts["UNROLL"] = uint32(v.Workgroup), uint32(v.ThreadsPerRow), uint32(v.Unroll)
+	rowsPerGroup := 4 * v.Workgroup / v.ThreadsPerRow
 	return r.perPart(name, m, opt, func(p part, _ passSize) [3]uint32 {
 		return foldGrid((p.rows+rowsPerGroup-1)/rowsPerGroup, r.dev.Limits().MaxWorkgroupsPerDimension)
 	}, bindings)

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
@@ -20,10 +21,11 @@ import (
 
 // Options say how much memory a Runner takes. Zero values choose defaults.
 type Options struct {
-	NumPages  int            // pages of the KV arena; default: a context of min(4096, max_position_embeddings) tokens
-	PageSize  int            // tokens a page; default 16
-	KVDType   runner.KVDType // default f16
-	MaxTokens int            // tokens a pass; default 512, less where a buffer would exceed the device's limits
+	NumPages  int                    // pages of the KV arena; default: a context of min(4096, max_position_embeddings) tokens
+	PageSize  int                    // tokens a page; default 16
+	KVDType   runner.KVDType         // default f16
+	MaxTokens int                    // tokens a pass; default 512, less where a buffer would exceed the device's limits
+	Tuning    map[string]MatvecShape // of Runner.Tuning on the same adapter; what is missing is run in default shapes
 	// Progress is called while weights are uploaded, with bytes done and in all; may be nil.
 	Progress func(doneBytes, totalBytes int64)
 }
@@ -65,7 +67,7 @@ type Runner struct {
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, combineSteps []dispatch
 
 	kernels     map[string]gpu.Kernel
-	tuned       map[string]matvecShape // by kernel name
+	tuned       map[string]MatvecShape // by tuningKey
 	groups      []gpu.BindGroup
 	decode      map[int]*gpu.Pass // by number of splits
 	decodeAhead map[int]*gpu.Pass // likewise, with lm_head and sampling
@@ -114,7 +116,10 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, decodeAhead: map[int]*gpu.Pass{}, tuned: map[string]matvecShape{}}
+	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, decodeAhead: map[int]*gpu.Pass{}, tuned: maps.Clone(opt.Tuning)}
+	if r.tuned == nil {
+		r.tuned = map[string]MatvecShape{}
+	}
 	if err := r.load(m, opt.Progress); err != nil {
 		r.Close()
 		return nil, err

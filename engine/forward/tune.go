@@ -6,47 +6,59 @@ package forward
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
-	"sort"
+	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
 
 // TuneRow is one candidate's measurement.
 type TuneRow struct {
-	Kernel         string  `json:"kernel"`
-	Workgroup      int     `json:"workgroup"`
-	ThreadsPerRow  int     `json:"threads_per_row"`
-	Unroll         int     `json:"unroll"`
+	Kernel string `json:"kernel"`
+	MatvecShape
 	Seconds        float64 `json:"seconds"` // of one layer's dispatch (of lm_head: of the whole), launch included
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	Chosen         bool    `json:"chosen"`
 }
 
 // tuneCandidates are the shapes that Tune tries for a matrix.
-func tuneCandidates(m *matrix) []matvecShape {
-	shapes := []matvecShape{defaultMatvecShape(m)}
+func tuneCandidates(m *matrix) []MatvecShape {
+	shapes := []MatvecShape{defaultMatvecShape(m)}
 	loads := m.kPad / weightsPerLoad[m.dtype]
 	for _, workgroup := range []int{64, 128, 256} {
 		for threads := 8; threads <= workgroup && threads < 2*loads; threads *= 2 {
 			for unroll := 1; unroll <= 4 && unroll*threads <= loads; unroll *= 2 {
-				shapes = append(shapes, matvecShape{workgroup, threads, unroll})
+				shapes = append(shapes, MatvecShape{workgroup, threads, unroll})
 			}
 		}
 	}
 	return shapes
 }
 
+// Tuning is what this model runs with beyond the defaults, to be kept for Options.Tuning: by kernel, number format and
+// matrix shape. It depends on the adapter and its driver.
+func (r *Runner) Tuning() map[string]MatvecShape { return maps.Clone(r.tuned) }
+
+// Tuned tells whether every kernel that Tune would measure has its shape.
+func (r *Runner) Tuned() bool {
+	for _, name := range tunedKernels() {
+		if v, ok := r.tuned[tuningKey(name, r.tunedMatrix(name))]; !ok || !v.valid(r.dev.Limits()) {
+			return false
+		}
+	}
+	return true
+}
+
+func tunedKernels() []string {
+	return append(slices.Sorted(maps.Keys(decodeMatvecs)), "rmsnorm_lm_head")
+}
+
 // Tune measures every candidate for every decode matrix-vector kernel, keeps the fastest and returns all measurements. A
 // candidate whose result differs from the default's by more than rounding is an error that names the kernel.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
-	names := []string{"rmsnorm_lm_head"}
-	for name := range decodeMatvecs {
-		names = append(names, name)
-	}
-	sort.Strings(names)
 	var rows []TuneRow
-	for _, name := range names {
+	for _, name := range tunedKernels() {
 		tuned, err := r.tuneKernel(name, rounds)
 		if err != nil {
 			return rows, fmt.Errorf("forward: tuning %s: %w", name, err)
@@ -70,7 +82,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 	var rows []TuneRow
 	var timings []*timing
 	for _, shape := range tuneCandidates(r.tunedMatrix(name)) {
-		if uint32(shape.workgroup) > r.dev.Limits().MaxInvocationsPerWorkgroup {
+		if uint32(shape.Workgroup) > r.dev.Limits().MaxInvocationsPerWorkgroup {
 			continue
 		}
 		steps, bytes, err := r.recordTuned(name, shape)
@@ -84,9 +96,9 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 		if want == nil {
 			want = got
 		} else if err := closeTo(want, got); err != nil {
-			return rows, fmt.Errorf("%d threads a workgroup, %d a row, unrolled %d times: %w", shape.workgroup, shape.threadsPerRow, shape.unroll, err)
+			return rows, fmt.Errorf("%d threads a workgroup, %d a row, unrolled %d times: %w", shape.Workgroup, shape.ThreadsPerRow, shape.Unroll, err)
 		}
-		rows = append(rows, TuneRow{Kernel: name, Workgroup: shape.workgroup, ThreadsPerRow: shape.threadsPerRow, Unroll: shape.unroll, BytesPerSecond: float64(bytes)})
+		rows = append(rows, TuneRow{Kernel: name, MatvecShape: shape, BytesPerSecond: float64(bytes)})
 		timings = append(timings, r.timing(steps, passSize{tokens: 1, splits: 1}))
 	}
 	if err := r.tuneInput(); err != nil {
@@ -104,7 +116,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 		}
 	}
 	rows[best].Chosen = true
-	_, _, err := r.recordTuned(name, matvecShape{rows[best].Workgroup, rows[best].ThreadsPerRow, rows[best].Unroll})
+	_, _, err := r.recordTuned(name, rows[best].MatvecShape)
 	return rows, err
 }
 
@@ -130,8 +142,8 @@ func (r *Runner) tunedOutput(name string) (gpu.Buffer, int) {
 }
 
 // recordTuned records the kernel in a shape for all layers and returns its dispatches and the weight bytes they read.
-func (r *Runner) recordTuned(name string, shape matvecShape) (steps []dispatch, bytes uint64, err error) {
-	r.tuned[name] = shape
+func (r *Runner) recordTuned(name string, shape MatvecShape) (steps []dispatch, bytes uint64, err error) {
+	r.tuned[tuningKey(name, r.tunedMatrix(name))] = shape
 	if name == "rmsnorm_lm_head" {
 		err := r.recordHead()
 		return r.lmHeadSteps, r.head.bytes(), err

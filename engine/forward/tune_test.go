@@ -1,0 +1,66 @@
+//go:build !js
+
+package forward_test
+
+import (
+	"maps"
+	"testing"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+)
+
+// Tuning keeps the results and can be given to the next Runner; what makes no sense in it is not used.
+func TestTuning(t *testing.T) {
+	dev := device(t)
+	c := goldentest.RandomConfig(6)
+	c.NumHiddenLayers, c.HiddenSize, c.IntermediateSize = 1, 64, 64 // few candidates: each one is compiled
+	c.NumAttentionHeads, c.NumKeyValueHeads, c.HeadDim = 4, 2, 16
+	dir := goldentest.ModelOf(t, c, 6, weights.BF16)
+	ids := []int32{1, 2, 3, 4, 5, 6, 7}
+	run := func(r *forward.Runner) []float32 {
+		return goldentest.NewTimeline(t, "tuning", r, 8).Run(ids, 1, nil)
+	}
+	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
+	first := open(t, dev, dir, opt)
+	want := run(first)
+	if first.Tuned() {
+		t.Error("nothing was measured and it calls itself tuned")
+	}
+	rows, err := first.Tune(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen := map[string]int{}
+	for _, row := range rows {
+		if row.Chosen {
+			chosen[row.Kernel]++
+		}
+	}
+	if len(chosen) != 5 || len(rows) < 10 || !first.Tuned() {
+		t.Errorf("%d candidates, chosen %v, tuned %v", len(rows), chosen, first.Tuned())
+	}
+	check := func(what string, r *forward.Runner) {
+		if rel, text := goldentest.Diff(want, run(r), len(ids)); rel > 1e-5 {
+			t.Errorf("%s: logits differ from the default shapes': %s", what, text)
+		}
+	}
+	check("tuned", first)
+	opt.Tuning = first.Tuning()
+	second := open(t, dev, dir, opt)
+	if !second.Tuned() || !maps.Equal(second.Tuning(), first.Tuning()) {
+		t.Errorf("the second runner has %v, want %v", second.Tuning(), first.Tuning())
+	}
+	check("loaded", second)
+	opt.Tuning = maps.Clone(opt.Tuning)
+	for key := range opt.Tuning {
+		opt.Tuning[key] = forward.MatvecShape{Workgroup: 1 << 20, ThreadsPerRow: 3}
+	}
+	third := open(t, dev, dir, opt)
+	if third.Tuned() {
+		t.Error("a damaged tuning counts as tuned")
+	}
+	check("damaged", third)
+}
