@@ -54,6 +54,7 @@ leaves.`,
 				return err
 			}
 			defer in.close()
+			defer context.AfterFunc(cmd.Context(), in.close)() // ends a wait for input
 			s := &chatSession{Conversation: conv, e: e, in: in, out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), hideThinking: c.hideThinking}
 			s.dim, s.plain = paint(s.notes)
 			s.note("Model   %s\n        %s\nRuns on %s", f.name(), e.Config(), e.Describe())
@@ -96,12 +97,12 @@ func (s *chatSession) loop(ctx context.Context) error {
 	for {
 		text, err := s.in.message()
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
 		case strings.TrimSpace(text) == "":
 			continue
 		}

@@ -28,7 +28,7 @@ func newChatInput(in io.Reader) (chatInput, error) {
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) && isTerminal(os.Stdout) {
 		return newTypedInput(f)
 	}
-	return &pipedInput{bufio.NewReader(in)}, nil
+	return &pipedInput{in: in, r: bufio.NewReader(in)}, nil
 }
 
 // joinLines reads a message of one or more lines: a backslash at its end joins a line with the next, and """ begins and ends
@@ -60,10 +60,18 @@ func joinLines(line func(first bool) (string, error)) (string, error) {
 	return text, nil
 }
 
-type pipedInput struct{ r *bufio.Reader }
+type pipedInput struct {
+	in io.Reader
+	r  *bufio.Reader
+}
 
 func (p *pipedInput) interactive() bool { return false }
-func (p *pipedInput) close()            {}
+
+func (p *pipedInput) close() {
+	if c, ok := p.in.(io.Closer); ok {
+		c.Close()
+	}
+}
 
 func (p *pipedInput) message() (string, error) {
 	return joinLines(func(first bool) (string, error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/ref"
@@ -141,6 +142,33 @@ func TestInterrupt(t *testing.T) {
 	}
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 || !strings.Contains(errOut.String(), "ended by cancelled") {
 		t.Errorf("%v: %s", err, errOut.String())
+	}
+}
+
+// TestEndWhileWaiting ends a chat that waits for its input.
+func TestEndWhileWaiting(t *testing.T) {
+	cmd := program(t, nil, "chat", "--model", chattest.Model(t, chattest.Plain), "--device", "cpu", "-n", "3")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(in, "hello\n")
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, out)
+	if cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+		t.Errorf("exit status %d", cmd.ProcessState.ExitCode())
 	}
 }
 
