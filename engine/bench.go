@@ -97,17 +97,21 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 	return row, err
 }
 
-// ProfileDecode times every kernel of a decode step behind depth tokens (at least one); on the CPU it returns nothing.
-func (e *Engine) ProfileDecode(ctx context.Context, depth, rounds int) (rows []forward.ProfileRow, err error) {
+// Profile times every kernel of a pass of numTokens tokens behind depth others (for one token at least one); on the CPU it
+// returns nothing.
+func (e *Engine) Profile(ctx context.Context, numTokens, depth, rounds int) (rows []forward.ProfileRow, err error) {
 	f, ok := e.runner.(*forward.Runner)
 	if !ok {
 		return nil, nil
 	}
-	depth = max(depth, 1)
-	err = e.benchSession(ctx, depth, depth, func(s *Session, ids []int32) error {
+	if numTokens == 1 {
+		depth = max(depth, 1)
+	}
+	numTokens = min(numTokens, f.MaxTokensPerPass())
+	err = e.benchSession(ctx, depth, depth+numTokens, func(s *Session, ids []int32) error {
 		e.acquire()
 		defer e.release()
-		ic, err := s.begin(ids[:1])
+		ic, err := s.begin(ids[depth:])
 		if err != nil {
 			return err
 		}

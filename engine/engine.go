@@ -58,7 +58,8 @@ type Engine struct {
 	waiting  atomic.Int32  // sessions that wait for their turn
 	stepTime time.Duration // of a decode step; guarded by turn
 
-	mu     sync.Mutex // guards pages
+	mu     sync.Mutex // guards pages and chunk
+	chunk  int        // tokens of a prefill pass that take about chunkTime; 0: not known yet
 	model  *weights.Model
 	runner runner.Runner
 	pages  *kvcache.PageManager
@@ -184,11 +185,34 @@ func (e *Engine) Tune(rounds int) ([]forward.TuneRow, error) {
 	return nil, nil
 }
 
+// Chunks of a prefill start with firstChunk tokens; where they run fast they grow until one takes about chunkTime, so that
+// a slow device still answers to a cancelled request and to its driver's watchdog.
+const (
+	firstChunk = 512
+	chunkTime  = 250 * time.Millisecond
+)
+
 // passTokens is the largest chunk of a prefill.
 func (e *Engine) passTokens() int {
 	n := e.runner.MaxTokensPerPass()
 	if e.opt.PassTokens > 0 {
-		n = min(n, e.opt.PassTokens)
+		return min(n, e.opt.PassTokens)
 	}
-	return n
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return min(n, max(e.chunk, firstChunk))
+}
+
+// notePrefill learns the size of the next chunks from a prefill.
+func (e *Engine) notePrefill(numTokens int, d time.Duration) {
+	if numTokens < firstChunk/2 || d <= 0 {
+		return
+	}
+	fit, chunk := float64(numTokens)*chunkTime.Seconds()/d.Seconds(), firstChunk
+	for float64(2*chunk) <= fit && chunk < 1<<16 {
+		chunk *= 2
+	}
+	e.mu.Lock()
+	e.chunk = chunk
+	e.mu.Unlock()
 }

@@ -96,6 +96,7 @@ func (g *generation) take(r sampling.Result) (done bool, err error) {
 	if len(g.res.Tokens) == 0 {
 		g.firstAt = time.Now()
 		g.res.Sync.Duration = g.firstAt.Sub(g.begin)
+		g.s.e.notePrefill(g.res.Sync.Prefilled, g.res.Sync.Duration)
 	}
 	g.res.Tokens = append(g.res.Tokens, r.Token)
 	if err := g.emit(r); err != nil && !errors.Is(err, ErrStop) {

@@ -28,10 +28,11 @@ type benchReport struct {
 	Tuning         []forward.TuneRow `json:"tuning,omitempty"`
 }
 
-// benchProfile is where a decode step's time goes at a depth.
+// benchProfile is where a pass's time goes.
 type benchProfile struct {
-	Depth int                  `json:"depth"`
-	Rows  []forward.ProfileRow `json:"rows"`
+	Tokens int                  `json:"tokens"`
+	Depth  int                  `json:"depth"`
+	Rows   []forward.ProfileRow `json:"rows"`
 }
 
 func newBench() *cobra.Command {
@@ -89,11 +90,16 @@ token reads and their share of a read-only roofline measured on the same device 
 					rep.Rows = append(rep.Rows, row)
 				}
 				if profile {
-					rows, err := e.ProfileDecode(cmd.Context(), d, repetitions)
-					if err != nil {
-						return err
+					for _, n := range append([]int{1}, prompts...) {
+						if n == 0 || n == 1 && generate == 0 {
+							continue
+						}
+						rows, err := e.Profile(cmd.Context(), n, d, repetitions)
+						if err != nil {
+							return err
+						}
+						rep.Profiles = append(rep.Profiles, benchProfile{n, d, rows})
 					}
-					rep.Profiles = append(rep.Profiles, benchProfile{d, rows})
 				}
 			}
 			return rep.print(cmd.OutOrStdout(), asJSON, asCSV)
@@ -156,13 +162,7 @@ func (r *benchReport) print(w io.Writer, asJSON, asCSV bool) error {
 		fmt.Fprintln(w)
 	}
 	for _, p := range r.Profiles {
-		total := 0.0
-		fmt.Fprintf(w, "\ndecode step at depth %d\n%-18s %10s %10s %10s %8s\n", p.Depth, "kernel", "dispatches", "us in all", "us each", "GB/s")
-		for _, k := range p.Rows {
-			fmt.Fprintf(w, "%-18s %10d %10.1f %10.2f %8.0f\n", k.Kernel, k.Dispatches, 1e6*k.Seconds, 1e6*k.Seconds/float64(k.Dispatches), k.BytesPerSecond/1e9)
-			total += k.Seconds
-		}
-		fmt.Fprintf(w, "%-18s %10s %10.1f\n", "sum", "", 1e6*total)
+		p.print(w)
 	}
 	for i, t := range r.Tuning {
 		if i == 0 {
@@ -175,4 +175,22 @@ func (r *benchReport) print(w io.Writer, asJSON, asCSV bool) error {
 		fmt.Fprintf(w, "%-18s %9d %12d %7d %10.2f %8.0f%s\n", t.Kernel, t.Workgroup, t.ThreadsPerRow, t.Unroll, 1e6*t.Seconds, t.BytesPerSecond/1e9, mark)
 	}
 	return nil
+}
+
+func (p benchProfile) print(w io.Writer) {
+	total := 0.0
+	fmt.Fprintf(w, "\npass of %d tokens at depth %d\n%-22s %10s %10s %10s %8s %8s\n", p.Tokens, p.Depth, "kernel", "dispatches", "us in all", "us each", "GB/s", "TFLOP/s")
+	for _, k := range p.Rows {
+		fmt.Fprintf(w, "%-22s %10d %10.1f %10.2f", k.Kernel, k.Dispatches, 1e6*k.Seconds, 1e6*k.Seconds/float64(k.Dispatches))
+		if k.WeightBytes > 0 {
+			fmt.Fprintf(w, " %8.0f %8.2f", float64(k.WeightBytes)/k.Seconds/1e9, k.FLOP/k.Seconds/1e12)
+		}
+		if k.Other {
+			fmt.Fprint(w, "  (not used here)")
+		} else {
+			total += k.Seconds
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "%-22s %10s %10.1f\n", "sum", "", 1e6*total)
 }

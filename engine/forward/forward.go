@@ -30,6 +30,12 @@ type Options struct {
 	Progress func(doneBytes, totalBytes int64)
 }
 
+// What a device has whose prefill is worth larger chunks.
+const (
+	largeMemory  = 8 << 30
+	largeBinding = 1 << 30
+)
+
 func (o Options) withDefaults(c *config.Config, limits gpu.Limits) Options {
 	if o.PageSize == 0 {
 		o.PageSize = 16
@@ -42,6 +48,9 @@ func (o Options) withDefaults(c *config.Config, limits gpu.Limits) Options {
 	}
 	if o.MaxTokens == 0 {
 		o.MaxTokens = 512
+		if limits.MemoryBytes >= largeMemory && limits.MaxStorageBindingBytes >= largeBinding {
+			o.MaxTokens = 2048
+		}
 	}
 	widest := 4 * roundUp(max(c.HiddenSize, c.IntermediateSize, c.QDim()+2*c.KVDim()), 32)
 	if fit := int(min(partLimit(limits), 1<<40) / uint64(widest)); fit >= 1 {

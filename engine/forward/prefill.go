@@ -66,12 +66,16 @@ type matmulSteps struct {
 	large, small []dispatch // tiles of 128x128, and of 32x32
 }
 
-// pick chooses the tiling for n tokens: large tiles reuse more, small ones keep every multiprocessor busy.
-func (m matmulSteps) pick(n int) []dispatch {
-	if (n+127)/128*((m.rows+127)/128) < smallMatmulTiles {
-		return m.small
+// isLarge chooses the tiling for n tokens: large tiles reuse more, small ones keep every multiprocessor busy.
+func (m *matmulSteps) isLarge(n int) bool {
+	return (n+127)/128*((m.rows+127)/128) >= smallMatmulTiles
+}
+
+func (m *matmulSteps) pick(n int) []dispatch {
+	if m.isLarge(n) {
+		return m.large
 	}
-	return m.large
+	return m.small
 }
 
 func (r *Runner) matmul(m *matrix, a matmulArgs) (steps matmulSteps, err error) {

@@ -1,6 +1,6 @@
 package forward
 
-// Where a decode step's time goes, kernel by kernel.
+// Where a pass's time goes, kernel by kernel.
 
 import (
 	"fmt"
@@ -10,74 +10,111 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
 
-// ProfileRow is the time of one kernel in a decode step.
+// ProfileRow is the time of one kernel in a pass.
 type ProfileRow struct {
-	Kernel         string  `json:"kernel"`
-	Dispatches     int     `json:"dispatches"` // a step
-	Seconds        float64 `json:"seconds"`    // of all of them, launches included
-	WeightBytes    uint64  `json:"weight_bytes"`
-	BytesPerSecond float64 `json:"bytes_per_second"` // of the weights
+	Kernel      string  `json:"kernel"`
+	Dispatches  int     `json:"dispatches"` // a pass
+	Seconds     float64 `json:"seconds"`    // of all of them, launches included
+	WeightBytes uint64  `json:"weight_bytes"`
+	FLOP        float64 `json:"flop"`            // of matrix products
+	Other       bool    `json:"other,omitempty"` // what the pass would use with another number of tokens
 }
 
-// Profile times every kernel of the decode step of ic, a context of one token, by repetition: a pass of the kernel's
-// dispatches of all layers, one behind the other, as a median of rounds. ic's slot in the cache is written; abort it.
+// profiled is a kernel to time.
+type profiled struct {
+	name   string
+	steps  []dispatch
+	matrix *matrix // of a layer; nil: none
+	times  int     // the matrix is used in a pass
+	other  bool
+}
+
+// Profile times every kernel of the pass of ic by repetition: the kernel's dispatches of all layers, one behind the other,
+// as a median of rounds. ic's slots in the cache are written; abort it.
 func (r *Runner) Profile(ic *kvcache.InferenceContext, rounds int) ([]ProfileRow, error) {
-	if ic == nil || ic.NumTokens() != 1 {
-		return nil, fmt.Errorf("forward: profiling takes the context of one token")
+	if err := ic.Valid(); err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
 	}
 	r.ahead = ahead{}
-	before := func() error { return r.writeStep(runner.Request{Context: ic}) }
-	var l0 layerWeights
-	if len(r.layers) > 0 {
-		l0 = r.layers[0].weights
-	}
-	splits := r.shape.numSplits(ic.Start())
-	ofLayers := func(pick func(*layer) []dispatch) (steps []dispatch) {
-		for i := range r.layers {
-			steps = append(steps, pick(&r.layers[i])...)
-		}
-		return steps
-	}
-	kinds := []struct {
-		name   string
-		steps  []dispatch
-		matrix *matrix // of a layer
-		times  int
-	}{
-		{"embed", r.embedSteps, nil, 1},
-		{"rmsnorm_qkv", ofLayers(func(l *layer) []dispatch { return l.decode.rmsnormQKV }), l0.qkv, len(r.layers)},
-		{"attention", ofLayers(func(l *layer) []dispatch { return l.decode.attention }), nil, 0},
-		{"combine_splits", slices.Repeat(r.combineSteps, len(r.layers)), nil, 0},
-		{"attn_out", ofLayers(func(l *layer) []dispatch {
-			if splits > fusedSplits {
-				return l.decode.attnOutCombined
-			}
-			return l.decode.attnOut
-		}), l0.o, len(r.layers)},
-		{"rmsnorm_gate_up", ofLayers(func(l *layer) []dispatch { return l.decode.rmsnormGateUp }), l0.gateUp, len(r.layers)},
-		{"down", ofLayers(func(l *layer) []dispatch { return l.decode.down }), l0.down, len(r.layers)},
-		{"rmsnorm_lm_head", r.lmHeadSteps, r.head, 1},
-		{"sample", r.sampleSteps, nil, 0},
+	n := passSize{tokens: ic.NumTokens(), splits: r.shape.numSplits(ic.Start())}
+	kinds := r.prefillKinds(n.tokens)
+	if n.tokens == 1 {
+		kinds = r.decodeKinds(n.splits)
 	}
 	var rows []ProfileRow
 	for _, k := range kinds {
-		if k.name == "combine_splits" && splits <= fusedSplits {
-			continue
-		}
-		t := r.timing(k.steps, passSize{tokens: 1, splits: splits})
-		t.before = before
+		t := r.timing(k.steps, n)
+		t.before = func() error { return r.writeStep(runner.Request{Context: ic}) }
 		if err := timeInTurns([]*timing{t}, rounds); err != nil {
 			return rows, fmt.Errorf("forward: profiling %s: %w", k.name, err)
 		}
-		seconds := t.median()
-		row := ProfileRow{Kernel: k.name, Dispatches: len(k.steps), Seconds: seconds}
-		if k.matrix != nil {
-			row.WeightBytes = uint64(k.times) * k.matrix.bytes()
-			row.BytesPerSecond = float64(row.WeightBytes) / seconds
+		row := ProfileRow{Kernel: k.name, Dispatches: len(k.steps), Seconds: t.median(), Other: k.other}
+		if m := k.matrix; m != nil {
+			numRows := 0
+			for _, p := range m.parts {
+				numRows += p.rows
+			}
+			row.WeightBytes = uint64(k.times) * m.bytes()
+			row.FLOP = 2 * float64(k.times) * float64(n.tokens) * float64(numRows) * float64(m.kPad)
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// ofLayers joins the dispatches of one kind of all layers.
+func (r *Runner) ofLayers(pick func(*layer) []dispatch) (steps []dispatch) {
+	for i := range r.layers {
+		steps = append(steps, pick(&r.layers[i])...)
+	}
+	return steps
+}
+
+func (r *Runner) decodeKinds(splits int) []profiled {
+	w, num := &r.layers[0].weights, len(r.layers)
+	kinds := []profiled{
+		{"embed", r.embedSteps, nil, 0, false},
+		{"rmsnorm_qkv", r.ofLayers(func(l *layer) []dispatch { return l.decode.rmsnormQKV }), w.qkv, num, false},
+		{"attention", r.ofLayers(func(l *layer) []dispatch { return l.decode.attention }), nil, 0, false},
+	}
+	if splits > fusedSplits {
+		kinds = append(kinds, profiled{"combine_splits", slices.Repeat(r.combineSteps, num), nil, 0, false},
+			profiled{"attn_out", r.ofLayers(func(l *layer) []dispatch { return l.decode.attnOutCombined }), w.o, num, false})
+	} else {
+		kinds = append(kinds, profiled{"attn_out", r.ofLayers(func(l *layer) []dispatch { return l.decode.attnOut }), w.o, num, false})
+	}
+	return append(kinds,
+		profiled{"rmsnorm_gate_up", r.ofLayers(func(l *layer) []dispatch { return l.decode.rmsnormGateUp }), w.gateUp, num, false},
+		profiled{"down", r.ofLayers(func(l *layer) []dispatch { return l.decode.down }), w.down, num, false},
+		profiled{"rmsnorm_lm_head", r.lmHeadSteps, r.head, 1, false},
+		profiled{"sample", r.sampleSteps, nil, 0, false})
+}
+
+// prefillKinds has each matrix product in both tilings.
+func (r *Runner) prefillKinds(tokens int) []profiled {
+	w, num := &r.layers[0].weights, len(r.layers)
+	kinds := []profiled{
+		{"embed", r.embedSteps, nil, 0, false},
+		{"row_rms", r.ofLayers(func(l *layer) []dispatch { return slices.Repeat(l.prefill.rowRMS, 2) }), nil, 0, false},
+		{"qk_norm_rope", r.ofLayers(func(l *layer) []dispatch { return l.prefill.attention[:1] }), nil, 0, false},
+		{"attention_prefill", r.ofLayers(func(l *layer) []dispatch { return l.prefill.attention[1:] }), nil, 0, false},
+	}
+	for _, m := range []struct {
+		name   string
+		matrix *matrix
+		pick   func(*layer) *matmulSteps
+	}{
+		{"qkv", w.qkv, func(l *layer) *matmulSteps { return &l.prefill.qkv }},
+		{"attn_out", w.o, func(l *layer) *matmulSteps { return &l.prefill.attnOut }},
+		{"gate_up", w.gateUp, func(l *layer) *matmulSteps { return &l.prefill.gateUp }},
+		{"down", w.down, func(l *layer) *matmulSteps { return &l.prefill.down }},
+	} {
+		large := m.pick(&r.layers[0]).isLarge(tokens)
+		kinds = append(kinds,
+			profiled{"matmul " + m.name, r.ofLayers(func(l *layer) []dispatch { return m.pick(l).large }), m.matrix, num, !large},
+			profiled{"matmul_small " + m.name, r.ofLayers(func(l *layer) []dispatch { return m.pick(l).small }), m.matrix, num, large})
+	}
+	return kinds
 }
 
 // bytes is what a kernel reads of a matrix.
