@@ -8,8 +8,7 @@
 
 override VOCAB: u32 = 151936u;
 override SLICE: u32 = 256u;
-
-const THREADS: u32 = 128u;
+override THREADS: u32 = 128u; // a power of two, at most SLICE, so that none is idle
 
 @group(0) @binding(0) var<uniform> params: Sampling;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;

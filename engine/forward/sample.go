@@ -43,7 +43,7 @@ func (r *Runner) recordSampling() error {
 	s := &r.shape
 	vocab, slice, slices := uint32(s.VocabSize), uint32(s.sampleSlice()), uint32(s.numSlices())
 	params := gpu.Binding{Buffer: r.act[bufSampling]}
-	stats, err := r.dispatch("sample_slices", shaders.Options{Consts: map[string]uint32{"VOCAB": vocab, "SLICE": slice}},
+	stats, err := r.dispatch("sample_slices", shaders.Options{Consts: map[string]uint32{"VOCAB": vocab, "SLICE": slice, "THREADS": min(slice, 128)}},
 		func(passSize) [3]uint32 { return [3]uint32{slices, 1, 1} },
 		params, r.whole(bufLogits), r.whole(bufVocabState), r.whole(bufSlices))
 	if err != nil {

@@ -162,7 +162,7 @@ func (c sampleCase) setup(seed uint64) *Setup {
 			"sampled": Poison(2 * sampleRing),
 		},
 		Steps: []Step{
-			{Kernel: "sample_slices", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice)}},
+			{Kernel: "sample_slices", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice), "THREADS": uint32(min(slice, 128))}},
 				Bindings: Bind("params", "logits", "vocab_state", "slices"), Grid: [3]uint32{uint32(numSlices), 1, 1}},
 			{Kernel: "sample_token", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice),
 				"NUM_SLICES": uint32(numSlices), "PAGE_SIZE": samplePageLen, "RING": sampleRing, "TOKENS": sampleTokens}},
