@@ -39,7 +39,7 @@ var<workgroup> first_largest: atomic<u32>;        // greedy: NUM_SLICES - index 
 var<workgroup> list_score: array<f32, LIST>;
 var<workgroup> list_id: array<u32, LIST>;
 var<workgroup> list_size: atomic<u32>;
-var<workgroup> reduced: array<vec3<f32>, THREADS>;
+var<workgroup> reduced: array<array<f32, 3>, THREADS>; // not vec3, which takes 16 bytes: all fits 16 KB
 var<workgroup> best_score: array<f32, THREADS>;
 var<workgroup> best_id: array<u32, THREADS>;
 var<workgroup> top_score: array<f32, MAX_TOP_K>;  // descending
@@ -112,21 +112,27 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
         largest[i] = s.x;
         stat = max(stat, vec3<f32>(s.x, s.y, s.w));
     }
-    reduced[tid] = stat;
+    reduced[tid] = array<f32, 3>(stat.x, stat.y, stat.z);
+    if (tid == 0u) {
+        atomicStore(&first_largest, 0u);
+        atomicStore(&list_size, 0u);
+    }
     workgroupBarrier();
     for (var half = THREADS / 2u; half > 0u; half /= 2u) {
         if (tid < half) {
-            reduced[tid] = max(reduced[tid], reduced[tid + half]);
+            reduced[tid][0] = max(reduced[tid][0], reduced[tid + half][0]);
+            reduced[tid][1] = max(reduced[tid][1], reduced[tid + half][1]);
+            reduced[tid][2] = max(reduced[tid][2], reduced[tid + half][2]);
         }
         workgroupBarrier();
     }
-    let top = reduced[0];
+    let top = vec3<f32>(reduced[0][0], reduced[0][1], reduced[0][2]);
     workgroupBarrier();
     var sum = 0.0;
     for (var i = tid; i < NUM_SLICES; i += THREADS) {
         sum += slices[i].z * exp(slices[i].y - top.y);
     }
-    reduced[tid] = vec3<f32>(sum);
+    reduced[tid][0] = sum;
 
     // The top_k-th largest slice: no id below its largest score can be among the top_k.
     let num_wanted = min(top_k, NUM_SLICES);
@@ -160,7 +166,7 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
     workgroupBarrier();
     for (var half = THREADS / 2u; half > 0u; half /= 2u) {
         if (tid < half) {
-            reduced[tid] += reduced[tid + half];
+            reduced[tid][0] += reduced[tid + half][0];
         }
         workgroupBarrier();
     }
@@ -246,7 +252,7 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
     }
     id = min(id, VOCAB - 1u);
     let failed = top.z > 0.0 || top.x == LOWEST;
-    let log_prob = logits[id] - top.y - log(reduced[0].x);
+    let log_prob = logits[id] - top.y - log(reduced[0][0]);
     sampled[pass_state[5] % RING] = vec2<u32>(select(id, 0xffffffffu, failed), bitcast<u32>(log_prob));
     let st = vocab_state[id];
     vocab_state[id] = vec2<u32>((st.x | SEEN) + 1u, st.y);
