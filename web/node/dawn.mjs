@@ -6,15 +6,17 @@ import { fileURLToPath } from "node:url";
 const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
 /**
- * @param {{ swiftshader?: boolean }} [options] swiftshader: use the CPU device
+ * @param {"gpu" | "swiftshader" | "null"} device the machine's own; a CPU device; or one that runs nothing, with WebGPU's
+ *   default limits: for what Go and JavaScript cost, and for whether kernels fit the limits
  * @returns {Promise<{gpu: GPU, library: string}>}
  */
-export async function openDawn({ swiftshader = false } = {}) {
+export async function openDawn(device) {
+  const swiftshader = device === "swiftshader";
   if (swiftshader) process.env.VK_ICD_FILENAMES = process.env.VK_DRIVER_FILES = SWIFTSHADER;
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);
   // Zeroing workgroup memory, which no kernel relies on, makes SwiftShader compile eight times as long.
   const features = ["allow_unsafe_apis", ...(swiftshader ? ["disable_workgroup_init"] : [])];
   const { version } = JSON.parse(readFileSync(fileURLToPath(new URL("package.json", import.meta.resolve("webgpu"))), "utf8"));
-  return { gpu: create(["backend=vulkan", `enable-dawn-features=${features.join()}`]), library: `Dawn (npm webgpu ${version}, Node ${process.versions.node})` };
+  return { gpu: create([`backend=${device === "null" ? "null" : "vulkan"}`, `enable-dawn-features=${features.join()}`]), library: `Dawn (npm webgpu ${version}, Node ${process.versions.node})` };
 }

@@ -52,11 +52,11 @@ export class EngineError extends Error {
 
 /**
  * Starts the program with a model directory. request() sends a message and gives its result; load comes first.
- * @param {{ wasm: string, model: string, swiftshader?: boolean, onProgress?: (phase: string, loaded: number, total: number) => void, onMessage?: (reply: any) => void }} options
+ * @param {{ wasm: string, model: string, device: "gpu" | "swiftshader" | "null", onProgress?: (phase: string, loaded: number, total: number) => void, onMessage?: (reply: any) => void }} options
  */
-export async function startEngine({ wasm, model, swiftshader = false, onProgress = () => {}, onMessage = () => {} }) {
+export async function startEngine({ wasm, model, device, onProgress = () => {}, onMessage = () => {} }) {
   const go = loadGo(wasm);
-  install(go, await openDawn({ swiftshader }));
+  install(go, await openDawn(device));
   const pending = new Map();
   let lastID = 0;
   const host = {

@@ -1,5 +1,5 @@
 // Runs a js/wasm program of Go under Node with Dawn, for `go test -exec "node web/node/exec.mjs"` and `go run -exec`.
-// QWEN_WGPU_DAWN=gpu uses the machine's Vulkan driver instead of SwiftShader.
+// QWEN_WGPU_DAWN is the device, see openDawn: swiftshader (the default), gpu or null.
 // Usage: node web/node/exec.mjs PROGRAM.wasm [ARGUMENT ...]
 import { readFileSync } from "node:fs";
 import { install } from "../../engine/gpu/browser/glue.js";
@@ -16,7 +16,7 @@ go.argv = [program, ...args];
 const environment = Object.entries(process.env).filter(([name]) => /^(QWEN_WGPU_|GO|TMPDIR$|PATH$|HOME$|PWD$)/.test(name));
 go.env = Object.fromEntries(environment);
 go.exit = (code) => process.exit(code);
-install(go, await openDawn({ swiftshader: process.env.QWEN_WGPU_DAWN !== "gpu" }));
+install(go, await openDawn(process.env.QWEN_WGPU_DAWN || "swiftshader"));
 const { instance } = await WebAssembly.instantiate(readFileSync(program), go.importObject);
 process.on("exit", (code) => {
   if (code === 0 && !go.exited) {
