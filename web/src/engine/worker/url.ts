@@ -321,8 +321,8 @@ export class URLFiles implements ModelFiles {
   /** Streams a file from offset `have` on; what breaks off goes on with a Range request. */
   private async stream(info: FileInfo, have: number, write: (chunk: Uint8Array<ArrayBuffer>, at: number) => void): Promise<void> {
     let failures = 0;
+    let furthest = have; // a file that is too short starts again and again, and gets no further
     while (have < info.size_bytes) {
-      const before = have;
       let problem: QwenError | undefined;
       try {
         const response = await this.fetch(info.name, { cache: "no-store", ...(have > 0 && { headers: { Range: `bytes=${have}-` } }) });
@@ -343,7 +343,8 @@ export class URLFiles implements ModelFiles {
         problem = new QwenError("network", e.message);
       }
       if (have >= info.size_bytes) return;
-      failures = have > before ? 0 : failures + 1;
+      failures = have > furthest ? 0 : failures + 1;
+      furthest = Math.max(furthest, have);
       if (failures === ATTEMPTS) throw problem;
       await pause(FIRST_PAUSE * 2 ** failures);
     }
