@@ -38,6 +38,16 @@ test-hf: ## the tokenizer against Hugging Face's Rust library (downloads and bui
 	engine/tokenizer/hf/build.sh
 	$(GO) test -tags hftokenizers ./engine/tokenizer/...
 
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME (30s) each
+	@grep -rl --include=*_test.go '^func Fuzz' engine kvcache tools internal | while read -r file; do \
+	  sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' "$$file" | while read -r target; do \
+	    echo "$$target ($$(dirname "$$file"))"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$(dirname "$$file")" || exit 1; \
+	  done || exit 1; \
+	done
+
 .PHONY: lint
 lint: ## gofmt and go vet
 	@unformatted=$$(gofmt -l cmd engine kvcache shaders tools internal); \
