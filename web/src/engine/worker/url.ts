@@ -336,7 +336,7 @@ export class URLFiles implements ModelFiles {
           if (status !== 206 || !(response.headers.get("content-range") ?? `bytes ${have}-`).startsWith(`bytes ${have}-`)) have = 0; // the server sends all of it
           have = await this.receive(info, response, have, write);
         }
-        problem ??= new QwenError("truncated", `${info.name}: the server ${this.base.host} ended it after ${have} of ${info.size_bytes} bytes`);
+        problem ??= new QwenError("truncated", `${info.name}: the server ${this.base.host} ended it after ${Math.max(have, furthest)} of ${info.size_bytes} bytes`);
       } catch (e) {
         if (!(e instanceof Interrupted) && !(e instanceof QwenError && e.code === "network")) throw e;
         if (e instanceof Interrupted) have = e.have;
