@@ -68,6 +68,12 @@ const stateLabels: Record<typeof model.value.kind, string> = {
   elsewhere: "in another tab",
 };
 
+// detail stands behind the model's name: what it is doing, or its number format where the name does not have it.
+function detail(state: keyof typeof stateLabels): string {
+  if (!info.value) return stateLabels[state];
+  return info.value.name.endsWith(info.value.dtype) ? "" : info.value.dtype;
+}
+
 function Header() {
   const state = model.value.kind;
   return (
@@ -82,7 +88,7 @@ function Header() {
       <button type="button" class="model-button" onClick={() => (dialog.value = "model")} aria-haspopup="dialog">
         <span class={`dot ${live.value ? "busy" : state}`} />
         <span class="model-name">{info.value?.name ?? modelName(settings.value.model)}</span>
-        <span class={info.value ? "muted model-detail" : "muted model-detail wide-only"}>{info.value ? info.value.dtype : stateLabels[state]}</span>
+        <span class={info.value ? "muted model-detail" : "muted model-detail wide-only"}>{detail(state)}</span>
       </button>
       <div class="title wide-only">{current.value ? titleOf(current.value) : ""}</div>
       <IconButton

@@ -90,8 +90,8 @@ function ChooseButton() {
 }
 
 const phases: { phase: LoadProgress["phase"]; label: string }[] = [
+  { phase: "compile", label: "Compile" },
   { phase: "check", label: "GPU check" },
-  { phase: "compile", label: "Kernels" },
   { phase: "download", label: "Download" },
   { phase: "upload", label: "To the GPU" },
 ];
@@ -105,7 +105,7 @@ function Loading({ name, progress: p, seen }: { name: string; progress: LoadProg
       <ol class="phases">
         {phases.map(({ phase, label }, i) => {
           const text = phase === "download" && p?.cached ? "From this device" : label;
-          const state = i === at ? "now" : seen.has(phase) && i < at ? "done" : "later";
+          const state = i === at ? "now" : seen.has(phase) ? "done" : "later";
           return (
             <li key={phase} class={state} aria-current={state === "now" ? "step" : undefined}>
               {state === "done" ? <Icon name="check" /> : <span class="dot" />} {text}
