@@ -26,8 +26,28 @@ deps: ## install what tests need and Debian has (mesa-vulkan-drivers, ...), or n
 	scripts/install-deps.sh
 
 .PHONY: test
-test: deps lint ## install what is missing, then run all tests
+test: deps lint ## install what is missing, then run all tests, those in the browser too
 	$(GO) test ./...
+	$(MAKE) test-web
+
+# npm ci leaves a mark, so that a changed lock file installs anew.
+web/node_modules/.package-lock.json: web/package-lock.json web/package.json
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: web
+web: web/node_modules/.package-lock.json ## the chat page, built, served and rebuilt as sources change; FLAGS for devserver
+	$(GO) run ./cmd/devserver $(FLAGS)
+
+.PHONY: dist
+dist: web/node_modules/.package-lock.json ## web/dist: the page as a static site, and engine.js with its types
+	$(GO) run ./cmd/devserver dist $(FLAGS)
+
+.PHONY: test-web
+test-web: deps web/node_modules/.package-lock.json ## the page and the wasm engine in headless Chromium; types
+	cd web && npm run --silent check
+	$(GO) build -o build/devserver ./cmd/devserver
+	cd web && DEVSERVER=$(CURDIR)/build/devserver npm run --silent test
 
 .PHONY: test-gowebgpu
 test-gowebgpu: deps ## the GPU tests on the second driver, wgpu 0.17 through go-webgpu (downloads it)

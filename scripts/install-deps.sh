@@ -7,7 +7,14 @@ set -euo pipefail
 needed=(
   "mesa-vulkan-drivers:/usr/share/vulkan/icd.d/lvp_icd*.json" # lavapipe, a Vulkan device on the CPU
   "libvulkan1:/usr/lib/*/libvulkan.so.1"                      # the Vulkan loader
+  "chromium:/usr/bin/chromium"                                # WebGPU in a browser, on SwiftShader
 )
+
+# Node is not taken from Debian 12, whose release is too old.
+if ! node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' || ! command -v npm >/dev/null; then
+  echo "Please install Node.js 20 or later with npm (https://nodejs.org): the page and its tests are built with it" >&2
+  exit 1
+fi
 
 missing=()
 for entry in "${needed[@]}"; do
