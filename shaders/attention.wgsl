@@ -9,7 +9,7 @@
 // 4 qkv        f32       [QDim + 2*KVDim] projections of the token
 // 5 k_cache    Kv4       [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD]
 // 6 v_cache    Kv4       likewise
-// 7 part_out   f32       [MAX_SPLITS, Q_PAD] unnormalised output, then [MAX_SPLITS, NUM_HEADS, 2] largest score, sum of exponentials
+// 7 part_out   f32       [MAX_SPLITS, Q_PAD] output, unnormalised where there are several splits, then [MAX_SPLITS, NUM_HEADS, 2] largest score, sum of exponentials
 // Grid: NUM_KV_HEADS*Q_TILES x splits; a workgroup serves Q_TILE query heads of one KV head over one split. The split that
 // holds the token itself writes its key and value, and uses them (rounded like the cache) from workgroup memory.
 // A round is TILE cached positions: a thread scores one position for all queries, then the threads share out the columns of
@@ -306,21 +306,7 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
     }
     workgroupBarrier();
 
-    let out = split * Q_PAD + first_head * HEAD_DIM;
-    store_out(acc0, 0u, num_q, tid, out);
-    if (Q_TILE > 1u) {
-        store_out(acc1, 1u, num_q, tid, out);
-    }
-    if (Q_TILE > 2u) {
-        store_out(acc2, 2u, num_q, tid, out);
-        store_out(acc3, 3u, num_q, tid, out);
-    }
-    if (Q_TILE > 4u) {
-        store_out(acc4, 4u, num_q, tid, out);
-        store_out(acc5, 5u, num_q, tid, out);
-        store_out(acc6, 6u, num_q, tid, out);
-        store_out(acc7, 7u, num_q, tid, out);
-    }
+    // Sums of exponentials over the threads; the output of a single split is normalised here.
     red_a[tid] = sum_a;
     if (Q_TILE > 4u) {
         red_b[tid % RED_B] = sum_b;
@@ -335,15 +321,48 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
         }
         workgroupBarrier();
     }
+    var total_a = red_a[0];
+    var total_b = vec4<f32>(1.0);
+    if (Q_TILE > 4u) {
+        total_b = red_b[0];
+    }
+    workgroupBarrier();
+    if (num_splits == 1u) {
+        acc0 /= total_a.x;
+        acc1 /= total_a.y;
+        acc2 /= total_a.z;
+        acc3 /= total_a.w;
+        acc4 /= total_b.x;
+        acc5 /= total_b.y;
+        acc6 /= total_b.z;
+        acc7 /= total_b.w;
+        total_a = vec4<f32>(1.0);
+        total_b = vec4<f32>(1.0);
+    }
     if (tid < num_q) {
         let ml = ML_BASE + 2u * (split * NUM_HEADS + first_head + tid);
         var m = largest_a;
-        var l = red_a[0];
+        var l = total_a;
         if (Q_TILE > 4u && tid >= 4u) {
             m = largest_b;
-            l = red_b[0];
+            l = total_b;
         }
         part_out[ml] = m[tid % 4u];
         part_out[ml + 1u] = l[tid % 4u];
+    }
+    let out = split * Q_PAD + first_head * HEAD_DIM;
+    store_out(acc0, 0u, num_q, tid, out);
+    if (Q_TILE > 1u) {
+        store_out(acc1, 1u, num_q, tid, out);
+    }
+    if (Q_TILE > 2u) {
+        store_out(acc2, 2u, num_q, tid, out);
+        store_out(acc3, 3u, num_q, tid, out);
+    }
+    if (Q_TILE > 4u) {
+        store_out(acc4, 4u, num_q, tid, out);
+        store_out(acc5, 5u, num_q, tid, out);
+        store_out(acc6, 6u, num_q, tid, out);
+        store_out(acc7, 7u, num_q, tid, out);
     }
 }

@@ -1,36 +1,31 @@
 // x[n] += sum_k W[n, k] * a[k], a = the splits of the context combined   transformers: Qwen3Attention.o_proj, residual
 // a[h] = sum_s part_out[s, h] * exp(m[s,h] - M[h]) / sum_s l[s,h] * exp(m[s,h] - M[h]), M[h] = max_s m[s,h]   (flash-decoding)
-// 0 part       uniform   rows of W in this dispatch
-// 1 pass_state u32       [3] = number of splits
-// 2 part_out   f32       [MAX_SPLITS, K_PAD] unnormalised attention output, padding zero
-// 3 part_ml    vec2<f32> [MAX_SPLITS, NUM_HEADS] largest score m and sum of exponentials l
-// 4 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 5 scales     u32       f16 pairs (q8, q4)
-// 6 x          f32       [rows of all parts] residual stream, in place
+// 0 pass_state u32       [3] = number of splits
+// 1 part_out   f32       [MAX_SPLITS, K_PAD] attention output, unnormalised where there are several, padding zero
+// 2 part_ml    vec2<f32> [MAX_SPLITS, NUM_HEADS] largest score m and sum of exponentials l
+// 3 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
+// 4 scales     u32       f16 pairs (q8, q4)
+// 5 x          f32       [rows of all parts] residual stream, in place
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
 // Accumulates in f32. Parity test: kerneltest "attention+attn_out".
 
 override K_PAD: u32 = 2048u; // NUM_HEADS*HEAD_DIM rounded up to 32
 override NUM_HEADS: u32 = 16u;
 override HEAD_DIM: u32 = 128u;
-override MAX_SPLITS: u32 = 4u;    // more are combined before
-override COEFS: u32 = 64u; // MAX_SPLITS*NUM_HEADS
+override MAX_SPLITS: u32 = 4u;    // more are combined before; 1: part_out is the attention output itself
+override COEFS: u32 = 64u;        // MAX_SPLITS*NUM_HEADS
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
-override UNROLL: u32 = 1u;
+override STAGE_ROUNDS: u32 = 1u;
+override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
+override NUM_ROWS: u32 = 4096u;   // of this part
 
-struct MatrixPart {
-    row_start: u32,
-    num_rows: u32,
-}
-
-@group(0) @binding(0) var<uniform> part: MatrixPart;
-@group(0) @binding(1) var<storage, read> pass_state: array<u32>;
-@group(0) @binding(2) var<storage, read> part_out: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> part_ml: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read> scales: array<u32>;
-@group(0) @binding(6) var<storage, read_write> x: array<f32>;
+@group(0) @binding(0) var<storage, read> pass_state: array<u32>;
+@group(0) @binding(1) var<storage, read> part_out: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> part_ml: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> scales: array<u32>;
+@group(0) @binding(5) var<storage, read_write> x: array<f32>;
 
 var<workgroup> coefs: array<f32, COEFS>; // [NUM_HEADS, MAX_SPLITS] factor of a split in its head's output
 var<private> num_splits: u32;
@@ -45,6 +40,9 @@ fn coef4(i: u32, split: u32) -> vec4<f32> {
 }
 
 fn input4(i: u32) -> vec4<f32> {
+    if (MAX_SPLITS == 1u) {
+        return part_out[i];
+    }
     var v = part_out[i] * coef4(i, 0u);
     for (var s = 1u; s < num_splits; s++) {
         v += part_out[s * (K_PAD / 4u) + i] * coef4(i, s);
@@ -57,26 +55,28 @@ fn input4(i: u32) -> vec4<f32> {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
-    num_splits = clamp(pass_state[3], 1u, MAX_SPLITS);
-    for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
-        var largest = part_ml[h].x;
-        for (var s = 1u; s < num_splits; s++) {
-            largest = max(largest, part_ml[s * NUM_HEADS + h].x);
+    if (MAX_SPLITS > 1u) {
+        num_splits = clamp(pass_state[3], 1u, MAX_SPLITS);
+        for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
+            var largest = part_ml[h].x;
+            for (var s = 1u; s < num_splits; s++) {
+                largest = max(largest, part_ml[s * NUM_HEADS + h].x);
+            }
+            var sum = 0.0;
+            for (var s = 0u; s < num_splits; s++) {
+                let ml = part_ml[s * NUM_HEADS + h];
+                sum += ml.y * exp(ml.x - largest);
+            }
+            for (var s = 0u; s < num_splits; s++) {
+                coefs[h * MAX_SPLITS + s] = exp(part_ml[s * NUM_HEADS + h].x - largest) / sum;
+            }
         }
-        var sum = 0.0;
-        for (var s = 0u; s < num_splits; s++) {
-            let ml = part_ml[s * NUM_HEADS + h];
-            sum += ml.y * exp(ml.x - largest);
-        }
-        for (var s = 0u; s < num_splits; s++) {
-            coefs[h * MAX_SPLITS + s] = exp(part_ml[s * NUM_HEADS + h].x - largest) / sum;
-        }
+        workgroupBarrier();
     }
-    workgroupBarrier();
     let row = quad_row(tid, group, num_groups);
-    let sums = matvec4(clamp_rows(row, part.num_rows), tid);
+    let sums = matvec4(row, tid);
     let lane = tid % THREADS_PER_ROW;
-    if (lane < 4u && row + lane < part.num_rows) {
-        x[part.row_start + row + lane] += sums[lane];
+    if (lane < 4u && row + lane < NUM_ROWS) {
+        x[ROW_START + row + lane] += sums[lane];
     }
 }

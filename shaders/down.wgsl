@@ -1,27 +1,22 @@
 // x[n] += sum_k W[n, k] * mlp[k]                                         transformers: Qwen3MLP.down_proj, residual
-// 0 part    uniform   rows of W in this dispatch
-// 1 mlp     f32       [K_PAD]  silu(gate)*up of one token, padding zero
-// 2 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 3 scales  u32       f16 pairs (q8, q4)
-// 4 x       f32       [rows of all parts] residual stream, in place
+// 0 mlp     f32       [K_PAD]  silu(gate)*up of one token, padding zero
+// 1 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4
+// 2 scales  u32       f16 pairs (q8, q4)
+// 3 x       f32       [rows of all parts] residual stream, in place
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
 // Accumulates in f32. Parity test: kerneltest "down".
 
 override K_PAD: u32 = 3072u;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
-override UNROLL: u32 = 1u;
+override STAGE_ROUNDS: u32 = 1u;
+override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
+override NUM_ROWS: u32 = 4096u;   // of this part
 
-struct MatrixPart {
-    row_start: u32,
-    num_rows: u32,
-}
-
-@group(0) @binding(0) var<uniform> part: MatrixPart;
-@group(0) @binding(1) var<storage, read> mlp: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> scales: array<u32>;
-@group(0) @binding(4) var<storage, read_write> x: array<f32>;
+@group(0) @binding(0) var<storage, read> mlp: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> scales: array<u32>;
+@group(0) @binding(3) var<storage, read_write> x: array<f32>;
 
 fn input4(i: u32) -> vec4<f32> {
     return mlp[i];
@@ -33,9 +28,9 @@ fn input4(i: u32) -> vec4<f32> {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn down(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let row = quad_row(tid, group, num_groups);
-    let sums = matvec4(clamp_rows(row, part.num_rows), tid);
+    let sums = matvec4(row, tid);
     let lane = tid % THREADS_PER_ROW;
-    if (lane < 4u && row + lane < part.num_rows) {
-        x[part.row_start + row + lane] += sums[lane];
+    if (lane < 4u && row + lane < NUM_ROWS) {
+        x[ROW_START + row + lane] += sums[lane];
     }
 }

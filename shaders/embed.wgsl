@@ -21,7 +21,8 @@ struct MatrixPart {
 @group(0) @binding(4) var<storage, read> scales: array<u32>;
 @group(0) @binding(5) var<storage, read_write> x: array<vec4<f32>>;
 
-fn input4(i: u32) -> vec4<f32> {
+// weight_*.wgsl asks for it; only decode's matrix-vector products call what uses it.
+fn staged4(load: u32, j: u32) -> vec4<f32> {
     return vec4<f32>(0.0);
 }
 

@@ -1,10 +1,9 @@
 // mlp[i] = silu(g) * u, g|u = rsqrt(mean(x^2) + EPS) * sum_k W[2i|2i+1, k] * gain[k] * x[k]   transformers: Qwen3MLP
-// 0 part    uniform   rows of W in this dispatch (row_start and num_rows even)
-// 1 x       f32       [K_PAD]  residual stream of one token, padding zero
-// 2 gain    f32       [K_PAD]  post_attention_layernorm, padding zero
-// 3 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4: gate row i, up row i, gate row i+1, ...
-// 4 scales  u32       f16 pairs (q8, q4)
-// 5 mlp     f32       [rows of all parts / 2]
+// 0 x       f32       [K_PAD]  residual stream of one token, padding zero
+// 1 gain    f32       [K_PAD]  post_attention_layernorm, padding zero
+// 2 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4: gate row i, up row i, gate row i+1, ...
+// 3 scales  u32       f16 pairs (q8, q4)
+// 4 mlp     f32       [rows of all parts / 2]
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
 // Accumulates in f32. Parity test: kerneltest "rmsnorm_gate_up".
 
@@ -13,19 +12,15 @@ override K_PAD: u32 = 1024u;
 override EPS: f32 = 1e-6;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
-override UNROLL: u32 = 1u;
+override STAGE_ROUNDS: u32 = 1u;
+override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
+override NUM_ROWS: u32 = 4096u;   // of this part
 
-struct MatrixPart {
-    row_start: u32,
-    num_rows: u32,
-}
-
-@group(0) @binding(0) var<uniform> part: MatrixPart;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> scales: array<u32>;
-@group(0) @binding(5) var<storage, read_write> mlp: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> gain: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> scales: array<u32>;
+@group(0) @binding(4) var<storage, read_write> mlp: array<f32>;
 
 fn input4(i: u32) -> vec4<f32> {
     let v = x[i];
@@ -39,12 +34,12 @@ fn input4(i: u32) -> vec4<f32> {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_gate_up(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let row = quad_row(tid, group, num_groups);
-    let sums = matvec4(clamp_rows(row, part.num_rows), tid);
+    let sums = matvec4(row, tid);
     let v = sums * (1.0 / sqrt(sum_sq / f32(HIDDEN) + EPS));
     let gate = v.xz;
     let out = gate / (1.0 + exp(-gate)) * v.yw;
     let lane = tid % THREADS_PER_ROW;
-    if (lane < 2u && row + 2u * lane < part.num_rows) {
-        mlp[(part.row_start + row) / 2u + lane] = out[lane];
+    if (lane < 2u && row + 2u * lane < NUM_ROWS) {
+        mlp[(ROW_START + row) / 2u + lane] = out[lane];
     }
 }

@@ -1,11 +1,10 @@
 // logits[n] = rsqrt(mean(x^2) + EPS) * sum_k W[n, k] * gain[k] * x[row, k]   transformers: Qwen3Model.norm, lm_head
-// 0 part       uniform   rows of W in this dispatch
-// 1 pass_state u32       [4] = row of x whose logits are wanted
-// 2 x          f32       [T, K_PAD] residual stream after the last layer, padding zero
-// 3 gain       f32       [K_PAD]  norm, padding zero
-// 4 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 5 scales     u32       f16 pairs (q8, q4)
-// 6 logits     f32       [rows of all parts]
+// 0 pass_state u32       [4] = row of x whose logits are wanted
+// 1 x          f32       [T, K_PAD] residual stream after the last layer, padding zero
+// 2 gain       f32       [K_PAD]  norm, padding zero
+// 3 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
+// 4 scales     u32       f16 pairs (q8, q4)
+// 5 logits     f32       [rows of all parts]
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
 // Accumulates in f32. Parity test: kerneltest "rmsnorm_lm_head".
 
@@ -14,20 +13,16 @@ override K_PAD: u32 = 1024u;
 override EPS: f32 = 1e-6;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
-override UNROLL: u32 = 1u;
+override STAGE_ROUNDS: u32 = 1u;
+override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
+override NUM_ROWS: u32 = 4096u;   // of this part
 
-struct MatrixPart {
-    row_start: u32,
-    num_rows: u32,
-}
-
-@group(0) @binding(0) var<uniform> part: MatrixPart;
-@group(0) @binding(1) var<storage, read> pass_state: array<u32>;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read> scales: array<u32>;
-@group(0) @binding(6) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(0) var<storage, read> pass_state: array<u32>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> scales: array<u32>;
+@group(0) @binding(5) var<storage, read_write> logits: array<f32>;
 
 fn input4(i: u32) -> vec4<f32> {
     let v = x[pass_state[4] * (K_PAD / 4u) + i];
@@ -41,10 +36,10 @@ fn input4(i: u32) -> vec4<f32> {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_lm_head(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let row = quad_row(tid, group, num_groups);
-    let sums = matvec4(clamp_rows(row, part.num_rows), tid);
+    let sums = matvec4(row, tid);
     let out = sums * (1.0 / sqrt(sum_sq / f32(HIDDEN) + EPS));
     let lane = tid % THREADS_PER_ROW;
-    if (lane < 4u && row + lane < part.num_rows) {
-        logits[part.row_start + row + lane] = out[lane];
+    if (lane < 4u && row + lane < NUM_ROWS) {
+        logits[ROW_START + row + lane] = out[lane];
     }
 }

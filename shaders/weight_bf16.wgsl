@@ -3,6 +3,7 @@
 
 const WEIGHTS_PER_LOAD: u32 = 8u;
 const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;
+const VECS_PER_LOAD: u32 = WEIGHTS_PER_LOAD / 4u;
 
 struct Weight8 {
     lo: vec4<f32>,
@@ -26,17 +27,26 @@ fn weight4(row: u32, k4: u32) -> vec4<f32> {
     return widen_bf16(half.x, half.y);
 }
 
-// Dot products of load `load` of four rows with the matching inputs, which the kernel gives as input4(i) = inputs [4*i, 4*i+4).
-fn dot4(row: vec4<u32>, load: u32) -> vec4<f32> {
-    let a = weights[row.x * LOADS_PER_ROW + load];
-    let b = weights[row.y * LOADS_PER_ROW + load];
-    let c = weights[row.z * LOADS_PER_ROW + load];
-    let d = weights[row.w * LOADS_PER_ROW + load];
-    let x0 = input4(load * 2u);
-    let x1 = input4(load * 2u + 1u);
+// One load of four rows.
+struct Weights4 {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+}
+
+// Load `load` of the rows that start at loads rows.x, .y, .z and .w.
+fn load_weights(rows: vec4<u32>, load: u32) -> Weights4 {
+    return Weights4(weights[rows.x + load], weights[rows.y + load], weights[rows.z + load], weights[rows.w + load]);
+}
+
+// Their dot products with the matching inputs, which the kernel gives as staged4(load, j): vector j of the load's.
+fn dot4(w: Weights4, load: u32) -> vec4<f32> {
+    let x0 = staged4(load, 0u);
+    let x1 = staged4(load, 1u);
     return vec4<f32>(
-        dot(widen_bf16(a.x, a.y), x0) + dot(widen_bf16(a.z, a.w), x1),
-        dot(widen_bf16(b.x, b.y), x0) + dot(widen_bf16(b.z, b.w), x1),
-        dot(widen_bf16(c.x, c.y), x0) + dot(widen_bf16(c.z, c.w), x1),
-        dot(widen_bf16(d.x, d.y), x0) + dot(widen_bf16(d.z, d.w), x1));
+        dot(widen_bf16(w.a.x, w.a.y), x0) + dot(widen_bf16(w.a.z, w.a.w), x1),
+        dot(widen_bf16(w.b.x, w.b.y), x0) + dot(widen_bf16(w.b.z, w.b.w), x1),
+        dot(widen_bf16(w.c.x, w.c.y), x0) + dot(widen_bf16(w.c.z, w.c.w), x1),
+        dot(widen_bf16(w.d.x, w.d.y), x0) + dot(widen_bf16(w.d.z, w.d.w), x1));
 }

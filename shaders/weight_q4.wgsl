@@ -4,6 +4,7 @@
 
 const WEIGHTS_PER_LOAD: u32 = 32u;
 const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;
+const VECS_PER_LOAD: u32 = WEIGHTS_PER_LOAD / 4u;
 
 struct Weight8 {
     lo: vec4<f32>,
@@ -26,10 +27,14 @@ fn widen_q4(w: u32) -> vec4<f32> {
     return unshift_q4(shifted_q4(w));
 }
 
-fn scale_at(row: u32, group: u32) -> f32 {
-    let i = row * LOADS_PER_ROW + group;
+// Scale i of the flat scale plane.
+fn flat_scale(i: u32) -> f32 {
     let pair = unpack2x16float(scales[i >> 1u]);
     return select(pair.x, pair.y, (i & 1u) == 1u);
+}
+
+fn scale_at(row: u32, group: u32) -> f32 {
+    return flat_scale(row * LOADS_PER_ROW + group);
 }
 
 // Weights [8*k8, 8*k8+8) of a row.
@@ -53,25 +58,35 @@ fn dot_q4(w: u32, x_lo: vec4<f32>, x_hi: vec4<f32>) -> f32 {
     return dot(shifted_q4(w), x_lo) + dot(shifted_q4(w >> 16u), x_hi);
 }
 
-// Dot products of load `load` of four rows with the matching inputs, which the kernel gives as input4(i) = inputs [4*i, 4*i+4).
-fn dot4(row: vec4<u32>, load: u32) -> vec4<f32> {
-    let a = weights[row.x * LOADS_PER_ROW + load];
-    let b = weights[row.y * LOADS_PER_ROW + load];
-    let c = weights[row.z * LOADS_PER_ROW + load];
-    let d = weights[row.w * LOADS_PER_ROW + load];
-    let s = vec4<f32>(scale_at(row.x, load), scale_at(row.y, load), scale_at(row.z, load), scale_at(row.w, load));
-    let i = load * 8u;
-    let x0 = unshift_q4(input4(i));
-    let x1 = unshift_q4(input4(i + 1u));
-    let x2 = unshift_q4(input4(i + 2u));
-    let x3 = unshift_q4(input4(i + 3u));
-    let x4 = unshift_q4(input4(i + 4u));
-    let x5 = unshift_q4(input4(i + 5u));
-    let x6 = unshift_q4(input4(i + 6u));
-    let x7 = unshift_q4(input4(i + 7u));
-    return s * vec4<f32>(
-        (dot_q4(a.x, x0, x1) + dot_q4(a.y, x2, x3)) + (dot_q4(a.z, x4, x5) + dot_q4(a.w, x6, x7)),
-        (dot_q4(b.x, x0, x1) + dot_q4(b.y, x2, x3)) + (dot_q4(b.z, x4, x5) + dot_q4(b.w, x6, x7)),
-        (dot_q4(c.x, x0, x1) + dot_q4(c.y, x2, x3)) + (dot_q4(c.z, x4, x5) + dot_q4(c.w, x6, x7)),
-        (dot_q4(d.x, x0, x1) + dot_q4(d.y, x2, x3)) + (dot_q4(d.z, x4, x5) + dot_q4(d.w, x6, x7)));
+// One load of four rows, with the scales of its groups.
+struct Weights4 {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+    scale: vec4<f32>,
+}
+
+// Load `load` of the rows that start at loads rows.x, .y, .z and .w.
+fn load_weights(rows: vec4<u32>, load: u32) -> Weights4 {
+    let g = rows + load;
+    return Weights4(weights[rows.x + load], weights[rows.y + load], weights[rows.z + load], weights[rows.w + load],
+        vec4<f32>(flat_scale(g.x), flat_scale(g.y), flat_scale(g.z), flat_scale(g.w)));
+}
+
+// Their dot products with the matching inputs, which the kernel gives as staged4(load, j): vector j of the load's.
+fn dot4(w: Weights4, load: u32) -> vec4<f32> {
+    let x0 = unshift_q4(staged4(load, 0u));
+    let x1 = unshift_q4(staged4(load, 1u));
+    let x2 = unshift_q4(staged4(load, 2u));
+    let x3 = unshift_q4(staged4(load, 3u));
+    let x4 = unshift_q4(staged4(load, 4u));
+    let x5 = unshift_q4(staged4(load, 5u));
+    let x6 = unshift_q4(staged4(load, 6u));
+    let x7 = unshift_q4(staged4(load, 7u));
+    return w.scale * vec4<f32>(
+        (dot_q4(w.a.x, x0, x1) + dot_q4(w.a.y, x2, x3)) + (dot_q4(w.a.z, x4, x5) + dot_q4(w.a.w, x6, x7)),
+        (dot_q4(w.b.x, x0, x1) + dot_q4(w.b.y, x2, x3)) + (dot_q4(w.b.z, x4, x5) + dot_q4(w.b.w, x6, x7)),
+        (dot_q4(w.c.x, x0, x1) + dot_q4(w.c.y, x2, x3)) + (dot_q4(w.c.z, x4, x5) + dot_q4(w.c.w, x6, x7)),
+        (dot_q4(w.d.x, x0, x1) + dot_q4(w.d.y, x2, x3)) + (dot_q4(w.d.z, x4, x5) + dot_q4(w.d.w, x6, x7)));
 }

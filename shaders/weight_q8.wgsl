@@ -4,6 +4,7 @@
 
 const WEIGHTS_PER_LOAD: u32 = 16u;
 const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;
+const VECS_PER_LOAD: u32 = WEIGHTS_PER_LOAD / 4u;
 const GROUPS_PER_ROW: u32 = K_PAD / 32u;
 
 struct Weight8 {
@@ -28,10 +29,14 @@ fn widen_q8(w: u32) -> vec4<f32> {
     return unshift_q8(shifted_q8(w));
 }
 
-fn scale_at(row: u32, group: u32) -> f32 {
-    let i = row * GROUPS_PER_ROW + group;
+// Scale i of the flat scale plane.
+fn flat_scale(i: u32) -> f32 {
     let pair = unpack2x16float(scales[i >> 1u]);
     return select(pair.x, pair.y, (i & 1u) == 1u);
+}
+
+fn scale_at(row: u32, group: u32) -> f32 {
+    return flat_scale(row * GROUPS_PER_ROW + group);
 }
 
 // Weights [8*k8, 8*k8+8) of a row.
@@ -53,17 +58,27 @@ fn dot_q8(w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f3
     return (dot(shifted_q8(w.x), x0) + dot(shifted_q8(w.y), x1)) + (dot(shifted_q8(w.z), x2) + dot(shifted_q8(w.w), x3));
 }
 
-// Dot products of load `load` of four rows with the matching inputs, which the kernel gives as input4(i) = inputs [4*i, 4*i+4).
-fn dot4(row: vec4<u32>, load: u32) -> vec4<f32> {
-    let a = weights[row.x * LOADS_PER_ROW + load];
-    let b = weights[row.y * LOADS_PER_ROW + load];
-    let c = weights[row.z * LOADS_PER_ROW + load];
-    let d = weights[row.w * LOADS_PER_ROW + load];
-    let g = load >> 1u;
-    let s = vec4<f32>(scale_at(row.x, g), scale_at(row.y, g), scale_at(row.z, g), scale_at(row.w, g));
-    let x0 = unshift_q8(input4(load * 4u));
-    let x1 = unshift_q8(input4(load * 4u + 1u));
-    let x2 = unshift_q8(input4(load * 4u + 2u));
-    let x3 = unshift_q8(input4(load * 4u + 3u));
-    return s * vec4<f32>(dot_q8(a, x0, x1, x2, x3), dot_q8(b, x0, x1, x2, x3), dot_q8(c, x0, x1, x2, x3), dot_q8(d, x0, x1, x2, x3));
+// One load of four rows, with the scales of its groups.
+struct Weights4 {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+    scale: vec4<f32>,
+}
+
+// Load `load` of the rows that start at loads rows.x, .y, .z and .w.
+fn load_weights(rows: vec4<u32>, load: u32) -> Weights4 {
+    let g = (rows + load) >> vec4<u32>(1u, 1u, 1u, 1u);
+    return Weights4(weights[rows.x + load], weights[rows.y + load], weights[rows.z + load], weights[rows.w + load],
+        vec4<f32>(flat_scale(g.x), flat_scale(g.y), flat_scale(g.z), flat_scale(g.w)));
+}
+
+// Their dot products with the matching inputs, which the kernel gives as staged4(load, j): vector j of the load's.
+fn dot4(w: Weights4, load: u32) -> vec4<f32> {
+    let x0 = unshift_q8(staged4(load, 0u));
+    let x1 = unshift_q8(staged4(load, 1u));
+    let x2 = unshift_q8(staged4(load, 2u));
+    let x3 = unshift_q8(staged4(load, 3u));
+    return w.scale * vec4<f32>(dot_q8(w.a, x0, x1, x2, x3), dot_q8(w.b, x0, x1, x2, x3), dot_q8(w.c, x0, x1, x2, x3), dot_q8(w.d, x0, x1, x2, x3));
 }

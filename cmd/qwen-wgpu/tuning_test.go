@@ -14,8 +14,8 @@ func TestTuningFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", dir)
 	one, other := gpu.AdapterInfo{Name: "one", Driver: "1"}, gpu.AdapterInfo{Name: "one", Driver: "2"}
-	shapes := map[string]forward.MatvecShape{"down q8 64x64": {Workgroup: 64, ThreadsPerRow: 8, Unroll: 2}}
-	more := map[string]forward.MatvecShape{"down q8 96x64": {Workgroup: 128, ThreadsPerRow: 16, Unroll: 1}}
+	shapes := map[string]forward.MatvecShape{"down q8 64x64": {Workgroup: 64, ThreadsPerRow: 8}}
+	more := map[string]forward.MatvecShape{"down q8 96x64": {Workgroup: 128, ThreadsPerRow: 16}}
 	for _, s := range []map[string]forward.MatvecShape{shapes, more} {
 		if err := saveTuning(one, s); err != nil {
 			t.Fatal(err)

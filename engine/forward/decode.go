@@ -29,8 +29,7 @@ func (r *Runner) recordDecode(out *layer) error {
 	return err
 }
 
-// recordCombine records what joins the splits of a long context before attn_out, which then sees one: bufOneSplit holds
-// the state words and statistics of that.
+// recordCombine records what joins the splits of a long context before attn_out.
 func (r *Runner) recordCombine() error {
 	s := &r.shape
 	outputs, ml := r.splits()
@@ -39,18 +38,8 @@ func (r *Runner) recordCombine() error {
 	}},
 		func(passSize) [3]uint32 { return [3]uint32{uint32(s.NumAttentionHeads), 1, 1} },
 		r.state(), outputs, ml, r.whole(bufAttn))
-	if err != nil {
-		return err
-	}
 	r.combineSteps = []dispatch{d}
-	words := make([]uint32, stateBytes/4+2*s.NumAttentionHeads)
-	words[stateNumSplits] = 1
-	for h := range s.NumAttentionHeads {
-		words[stateBytes/4+2*h+1] = math.Float32bits(1)
-	}
-	raw := make([]byte, 4*len(words))
-	putUint32s(raw, words)
-	return r.dev.Write(r.act[bufOneSplit], 0, raw)
+	return err
 }
 
 // splits are the two parts of the buffer that attention writes: outputs and statistics.
@@ -59,15 +48,14 @@ func (r *Runner) splits() (outputs, ml gpu.Binding) {
 	return gpu.Binding{Buffer: r.act[bufSplits], Size: bytes}, gpu.Binding{Buffer: r.act[bufSplits], Offset: bytes}
 }
 
-// decodeMatvec is a matrix-vector kernel of a decode layer: which matrix, with what in front, and where it is kept for
-// which buffers.
+// decodeMatvec is a matrix-vector kernel of a decode layer: which matrix, and where it is kept for which buffers.
 type decodeMatvec struct {
 	matrix   func(*layerWeights) *matrix
-	options  func(*Runner) shaders.Options
 	variants []decodeVariant
 }
 
 type decodeVariant struct {
+	options  func(*Runner) shaders.Options
 	bindings func(*Runner, *layerWeights, part) []gpu.Binding
 	recorded func(*layer) *[]dispatch
 }
@@ -75,51 +63,67 @@ type decodeVariant struct {
 var decodeMatvecs = map[string]decodeMatvec{
 	"rmsnorm_qkv": {
 		func(w *layerWeights) *matrix { return w.qkv },
-		(*Runner).normed,
-		[]decodeVariant{{func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufQKV)}
+		[]decodeVariant{{(*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufQKV)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormQKV }}},
 	},
 	"attn_out": {
 		func(w *layerWeights) *matrix { return w.o },
-		func(r *Runner) shaders.Options {
-			s := &r.shape
-			return shaders.Options{Consts: map[string]uint32{
-				"NUM_HEADS": uint32(s.NumAttentionHeads), "HEAD_DIM": uint32(s.HeadDim), "MAX_SPLITS": fusedSplits, "COEFS": uint32(fusedSplits * s.NumAttentionHeads),
-			}}
-		},
 		[]decodeVariant{
-			{func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-				outputs, ml := r.splits()
-				return []gpu.Binding{gpu.Whole(p.params), r.state(), outputs, ml, gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
-			}, func(l *layer) *[]dispatch { return &l.decode.attnOut }},
-			{func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-				return []gpu.Binding{gpu.Whole(p.params), {Buffer: r.act[bufOneSplit], Size: stateBytes}, r.whole(bufAttn),
-					{Buffer: r.act[bufOneSplit], Offset: stateBytes}, gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+			{attnOutOptions(1), splitBindings, func(l *layer) *[]dispatch { return &l.decode.attnOut }},
+			{attnOutOptions(fusedSplits), splitBindings, func(l *layer) *[]dispatch { return &l.decode.attnOutSplits }},
+			{attnOutOptions(1), func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+				b := splitBindings(r, w, p)
+				b[1] = r.whole(bufAttn)
+				return b
 			}, func(l *layer) *[]dispatch { return &l.decode.attnOutCombined }},
 		},
 	},
 	"rmsnorm_gate_up": {
 		func(w *layerWeights) *matrix { return w.gateUp },
-		(*Runner).normed,
-		[]decodeVariant{{func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufMLP)}
+		[]decodeVariant{{(*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufMLP)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormGateUp }}},
 	},
 	"down": {
 		func(w *layerWeights) *matrix { return w.down },
-		func(*Runner) shaders.Options { return shaders.Options{Consts: map[string]uint32{}} },
-		[]decodeVariant{{func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.whole(bufMLP), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+		[]decodeVariant{{func(*Runner) shaders.Options { return shaders.Options{Consts: map[string]uint32{}} }, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{r.whole(bufMLP), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
 		}, func(l *layer) *[]dispatch { return &l.decode.down }}},
 	},
+}
+
+// attnOutOptions are for up to maxSplits splits.
+func attnOutOptions(maxSplits int) func(*Runner) shaders.Options {
+	return func(r *Runner) shaders.Options {
+		heads := r.shape.NumAttentionHeads
+		return shaders.Options{Consts: map[string]uint32{
+			"NUM_HEADS": uint32(heads), "HEAD_DIM": uint32(r.shape.HeadDim), "MAX_SPLITS": uint32(maxSplits), "COEFS": uint32(maxSplits * heads),
+		}}
+	}
+}
+
+func splitBindings(r *Runner, _ *layerWeights, p part) []gpu.Binding {
+	outputs, ml := r.splits()
+	return []gpu.Binding{r.state(), outputs, ml, gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+}
+
+// attnOut is the layer's attn_out for a context in so many splits.
+func (l *layer) attnOut(splits int) []dispatch {
+	switch {
+	case splits == 1:
+		return l.decode.attnOut
+	case splits <= fusedSplits:
+		return l.decode.attnOutSplits
+	}
+	return l.decode.attnOutCombined
 }
 
 // recordMatvec records one of decodeMatvecs for a layer.
 func (r *Runner) recordMatvec(l *layer, name string) error {
 	d := decodeMatvecs[name]
 	for _, v := range d.variants {
-		steps, err := r.matvec(name, d.matrix(&l.weights), d.options(r), func(p part) []gpu.Binding { return v.bindings(r, &l.weights, p) })
+		steps, err := r.matvec(name, d.matrix(&l.weights), v.options(r), func(p part) []gpu.Binding { return v.bindings(r, &l.weights, p) })
 		if err != nil {
 			return err
 		}
@@ -151,7 +155,7 @@ func (s *shape) attentionScale() float32 { return float32(1 / math.Sqrt(float64(
 // recordHead records the final norm and lm_head for one row of x.
 func (r *Runner) recordHead() (err error) {
 	r.lmHeadSteps, err = r.matvec("rmsnorm_lm_head", r.head, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(bufX), gpu.Whole(r.norm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufLogits)}
+		return []gpu.Binding{r.state(), r.whole(bufX), gpu.Whole(r.norm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufLogits)}
 	})
 	return err
 }
@@ -168,14 +172,22 @@ func (r *Runner) normed() shaders.Options {
 type MatvecShape struct {
 	Workgroup     int `json:"workgroup"`       // threads a workgroup
 	ThreadsPerRow int `json:"threads_per_row"` // threads that share four rows; at least 4, divides Workgroup
-	Unroll        int `json:"unroll"`          // 16-byte loads of each row that a thread has in flight: 1, 2 or 4
 }
 
-// valid refuses what a damaged tuning file might say.
-func (v MatvecShape) valid(limits gpu.Limits) bool {
+// maxStageVectors is the most workgroup memory that a matrix-vector kernel takes for its inputs, in 16 bytes.
+const maxStageVectors = 512
+
+// fits tells whether v can run on m; a damaged tuning file might say anything.
+func (v MatvecShape) fits(m *matrix, limits gpu.Limits) bool {
 	powerOfTwo := func(n int) bool { return n > 0 && n&(n-1) == 0 }
 	return powerOfTwo(v.Workgroup) && powerOfTwo(v.ThreadsPerRow) && v.ThreadsPerRow >= 4 && v.ThreadsPerRow <= v.Workgroup &&
-		v.Workgroup <= int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)) && (v.Unroll == 1 || v.Unroll == 2 || v.Unroll == 4)
+		v.Workgroup <= int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)) && v.ThreadsPerRow*weightsPerLoad[m.dtype]/4 <= maxStageVectors
+}
+
+// stageRounds is how many rounds of loads have their inputs in workgroup memory at a time.
+func (v MatvecShape) stageRounds(m *matrix) int {
+	loads := m.kPad / weightsPerLoad[m.dtype]
+	return min(maxStageVectors/(v.ThreadsPerRow*weightsPerLoad[m.dtype]/4), (loads+v.ThreadsPerRow-1)/v.ThreadsPerRow)
 }
 
 // tuningKey names a kernel on a matrix, for example "rmsnorm_qkv bf16 4096x1024".
@@ -193,7 +205,7 @@ func defaultMatvecShape(m *matrix) MatvecShape {
 	for threads < 32 && threads < m.kPad/weightsPerLoad[m.dtype] {
 		threads *= 2
 	}
-	return MatvecShape{Workgroup: 128, ThreadsPerRow: threads, Unroll: 1}
+	return MatvecShape{Workgroup: 128, ThreadsPerRow: threads}
 }
 
 // weightsPerLoad is the number of weights in 16 bytes.
@@ -202,12 +214,22 @@ var weightsPerLoad = map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weig
 // matvec records a decode matrix-vector product, in the shape that tuning chose for the kernel, if it did.
 func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
 	v, ok := r.tuned[tuningKey(name, m)]
-	if !ok || !v.valid(r.dev.Limits()) {
+	if !ok || !v.fits(m, r.dev.Limits()) {
 		v = defaultMatvecShape(m)
 	}
-	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"], opt.Consts["UNROLL"] = uint32(v.Workgroup), uint32(v.ThreadsPerRow), uint32(v.Unroll)
+	opt.Weight = string(m.dtype)
+	opt.Consts["K_PAD"] = uint32(m.kPad)
+	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"], opt.Consts["STAGE_ROUNDS"] = uint32(v.Workgroup), uint32(v.ThreadsPerRow), uint32(v.stageRounds(m))
 	rowsPerGroup := 4 * v.Workgroup / v.ThreadsPerRow
-	return r.perPart(name, m, opt, func(p part, _ passSize) [3]uint32 {
-		return foldGrid((p.rows+rowsPerGroup-1)/rowsPerGroup, r.dev.Limits().MaxWorkgroupsPerDimension)
-	}, bindings)
+	var steps []dispatch
+	for _, p := range m.parts {
+		opt.Consts["ROW_START"], opt.Consts["NUM_ROWS"] = uint32(p.rowStart), uint32(p.rows)
+		grid := foldGrid((p.rows+rowsPerGroup-1)/rowsPerGroup, r.dev.Limits().MaxWorkgroupsPerDimension)
+		d, err := r.dispatch(name, opt, func(passSize) [3]uint32 { return grid }, bindings(p)...)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, d)
+	}
+	return steps, nil
 }

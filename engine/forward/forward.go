@@ -106,7 +106,7 @@ type matrix struct {
 type layer struct {
 	weights layerWeights
 	decode  struct {
-		rmsnormQKV, attention, attnOut, attnOutCombined, rmsnormGateUp, down []dispatch
+		rmsnormQKV, attention, attnOut, attnOutSplits, attnOutCombined, rmsnormGateUp, down []dispatch
 	}
 	prefill struct {
 		rowRMS, attention          []dispatch

@@ -212,7 +212,6 @@ func (s *shape) activations() []activation {
 		{"vocab_state", 8 * uint64(s.VocabSize)},
 		{"slices", 16 * uint64(s.numSlices())},
 		{"sampled", 8 * sampleRing},
-		{"one_split", stateBytes + f32(2*s.NumAttentionHeads)},
 	}
 }
 
@@ -232,7 +231,6 @@ const (
 	bufVocabState
 	bufSlices
 	bufSampled
-	bufOneSplit
 )
 
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.

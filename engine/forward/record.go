@@ -141,12 +141,13 @@ func (r *Runner) decodeSegments(numSplits int) []segment {
 	s := &r.shape
 	segs := []segment{{dispatches: r.embedSteps, tap: r.rowTap("embed", bufX, s.HiddenSize, s.hiddenPad)}}
 	for i := range r.layers {
+		attnOut := r.layers[i].attnOut(numSplits)
 		l, name := &r.layers[i].decode, func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
 		attn := tapPoint{name: name("attn"), read: func() ([]float32, error) { return r.readSplits(numSplits) }}
-		attention, attnOut := l.attention, l.attnOut
+		attention := l.attention
 		if numSplits > fusedSplits {
 			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)
-			attention, attnOut = slices.Concat(l.attention, r.combineSteps), l.attnOutCombined
+			attention = slices.Concat(l.attention, r.combineSteps)
 		}
 		segs = append(segs,
 			segment{dispatches: l.rmsnormQKV, tap: r.rowTap(name("qkv"), bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride)},

@@ -22,14 +22,14 @@ type TuneRow struct {
 	Chosen         bool    `json:"chosen"`
 }
 
-// tuneCandidates are the shapes that Tune tries for a matrix.
-func tuneCandidates(m *matrix) []MatvecShape {
+// tuneCandidates are the shapes that Tune tries for a matrix, the default first.
+func tuneCandidates(m *matrix, limits gpu.Limits) []MatvecShape {
 	shapes := []MatvecShape{defaultMatvecShape(m)}
 	loads := m.kPad / weightsPerLoad[m.dtype]
 	for _, workgroup := range []int{64, 128, 256} {
-		for threads := 8; threads <= workgroup && threads < 2*loads; threads *= 2 {
-			for unroll := 1; unroll <= 4 && unroll*threads <= loads; unroll *= 2 {
-				shapes = append(shapes, MatvecShape{workgroup, threads, unroll})
+		for threads := 4; threads <= workgroup && threads < 2*loads; threads *= 2 {
+			if v := (MatvecShape{workgroup, threads}); v != shapes[0] && v.fits(m, limits) {
+				shapes = append(shapes, v)
 			}
 		}
 	}
@@ -43,7 +43,7 @@ func (r *Runner) Tuning() map[string]MatvecShape { return maps.Clone(r.tuned) }
 // Tuned tells whether every kernel that Tune would measure has its shape.
 func (r *Runner) Tuned() bool {
 	for _, name := range tunedKernels() {
-		if v, ok := r.tuned[tuningKey(name, r.tunedMatrix(name))]; !ok || !v.valid(r.dev.Limits()) {
+		if v, ok := r.tuned[tuningKey(name, r.tunedMatrix(name))]; !ok || !v.fits(r.tunedMatrix(name), r.dev.Limits()) {
 			return false
 		}
 	}
@@ -81,10 +81,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 	var want []float32
 	var rows []TuneRow
 	var timings []*timing
-	for _, shape := range tuneCandidates(r.tunedMatrix(name)) {
-		if uint32(shape.Workgroup) > r.dev.Limits().MaxInvocationsPerWorkgroup {
-			continue
-		}
+	for _, shape := range tuneCandidates(r.tunedMatrix(name), r.dev.Limits()) {
 		steps, bytes, err := r.recordTuned(name, shape)
 		if err != nil {
 			return rows, err
@@ -96,7 +93,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 		if want == nil {
 			want = got
 		} else if err := closeTo(want, got); err != nil {
-			return rows, fmt.Errorf("%d threads a workgroup, %d a row, unrolled %d times: %w", shape.Workgroup, shape.ThreadsPerRow, shape.Unroll, err)
+			return rows, fmt.Errorf("%d threads a workgroup, %d a row: %w", shape.Workgroup, shape.ThreadsPerRow, err)
 		}
 		rows = append(rows, TuneRow{Kernel: name, MatvecShape: shape, BytesPerSecond: float64(bytes)})
 		timings = append(timings, r.timing(steps, passSize{tokens: 1, splits: 1}))

@@ -59,7 +59,7 @@ type matvecCase struct {
 	kernel, weight           string
 	k, rows, rowStart        int
 	workgroup, threadsPerRow int
-	unroll                   int // 0: 1
+	stageRounds              int // rounds of loads whose inputs are in workgroup memory at a time
 }
 
 func matvecCases() []Case {
@@ -68,11 +68,11 @@ func matvecCases() []Case {
 	for _, kernel := range []string{"rmsnorm_qkv", "rmsnorm_gate_up", "rmsnorm_lm_head", "down"} {
 		for _, weight := range Weights {
 			for _, c := range []matvecCase{
-				{k: 64, rows: 2, workgroup: 128, threadsPerRow: 4},
-				{k: 100, rows: 70, rowStart: 32, workgroup: 64, threadsPerRow: 8},
-				{k: 1024, rows: 34, workgroup: 128, threadsPerRow: 32, unroll: 2},
-				{k: 2600, rows: 18, rowStart: 16, workgroup: 256, threadsPerRow: 256},
-				{k: 4500, rows: 6, workgroup: 64, threadsPerRow: 16, unroll: 4},
+				{k: 64, rows: 2, workgroup: 128, threadsPerRow: 4, stageRounds: 2},
+				{k: 100, rows: 70, rowStart: 32, workgroup: 64, threadsPerRow: 8, stageRounds: 1},
+				{k: 1024, rows: 34, workgroup: 128, threadsPerRow: 32, stageRounds: 2},
+				{k: 2600, rows: 18, rowStart: 16, workgroup: 256, threadsPerRow: 64, stageRounds: 1},
+				{k: 4500, rows: 6, workgroup: 64, threadsPerRow: 16, stageRounds: 4},
 			} {
 				c.kernel, c.weight = kernel, weight
 				if kernel != "rmsnorm_gate_up" {
@@ -80,7 +80,7 @@ func matvecCases() []Case {
 				}
 				seed++
 				s := seed
-				name := fmt.Sprintf("%s/%s k=%d rows=%d threads=%d/%dx%d", kernel, weight, c.k, c.rows, c.workgroup, c.threadsPerRow, max(c.unroll, 1))
+				name := fmt.Sprintf("%s/%s k=%d rows=%d threads=%d/%dx%d", kernel, weight, c.k, c.rows, c.workgroup, c.threadsPerRow, c.stageRounds)
 				all = append(all, Case{name, func() *Setup { return c.setup(s) }})
 			}
 		}
@@ -131,20 +131,21 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	default:
 		copy(want[c.rowStart:], sums)
 	}
-	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{"K_PAD": uint32(kPad), "WORKGROUP_SIZE": uint32(c.workgroup), "THREADS_PER_ROW": uint32(c.threadsPerRow), "UNROLL": uint32(max(c.unroll, 1))}}
-	bindings := Bind("part", "x", "weights", "scales", "out")
+	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{"K_PAD": uint32(kPad), "WORKGROUP_SIZE": uint32(c.workgroup), "THREADS_PER_ROW": uint32(c.threadsPerRow), "STAGE_ROUNDS": uint32(c.stageRounds),
+		"ROW_START": uint32(c.rowStart), "NUM_ROWS": uint32(c.rows)}}
+	bindings := Bind("x", "weights", "scales", "out")
 	if normed {
 		opt.Consts["HIDDEN"] = uint32(c.k)
 		opt.Floats = map[string]float32{"EPS": eps}
-		bindings = Bind("part", "x", "gain", "weights", "scales", "out")
+		bindings = Bind("x", "gain", "weights", "scales", "out")
 	}
 	if c.kernel == "rmsnorm_lm_head" {
-		bindings = Bind("part", "pass_state", "x", "gain", "weights", "scales", "out")
+		bindings = Bind("pass_state", "x", "gain", "weights", "scales", "out")
 	}
 	groups := CeilDiv(c.rows, 4*c.workgroup/c.threadsPerRow)
 	return &Setup{
 		Buffers: map[string][]byte{
-			"part": MatrixPart(c.rowStart, c.rows), "pass_state": PassState(3, 0, 1, xRow), "x": F32Bytes(x), "gain": F32Bytes(gain),
+			"pass_state": PassState(3, 0, 1, xRow), "x": F32Bytes(x), "gain": F32Bytes(gain),
 			"weights": w.Data, "scales": w.Scales, "out": out,
 		},
 		// One workgroup more than needed, folded over two dimensions.
@@ -246,15 +247,11 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	clearPadding(splits, maxSplits, qPad, qDim)
 	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "page_table", "norms", "rope", "qkv", "k_cache", "v_cache", "splits"),
 		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits), 1}}
-	out := Step{Kernel: "attn_out", Options: outOpt, Bindings: []Binding{{Buffer: "part"}, {Buffer: "pass_state"}, {Buffer: "splits", Size: outputs},
+	out := Step{Kernel: "attn_out", Options: outOpt, Bindings: []Binding{{Buffer: "pass_state"}, {Buffer: "splits", Size: outputs},
 		{Buffer: "splits", Offset: outputs}, {Buffer: "weights"}, {Buffer: "scales"}, {Buffer: "x"}}, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}}
 	steps := []Step{attention, out}
-	oneML := make([]float32, 2*c.heads)
-	for h := range c.heads {
-		oneML[2*h+1] = 1
-	}
 	if c.splits > fusedSplits {
-		out.Bindings[1], out.Bindings[2], out.Bindings[3] = Binding{Buffer: "one_split"}, Binding{Buffer: "attn"}, Binding{Buffer: "one_ml"}
+		out.Bindings[1] = Binding{Buffer: "attn"}
 		steps = []Step{attention, {Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
 			"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
 		}}, Bindings: []Binding{{Buffer: "pass_state"}, {Buffer: "splits", Size: outputs}, {Buffer: "splits", Offset: outputs}, {Buffer: "attn"}},
@@ -264,8 +261,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 		Buffers: map[string][]byte{
 			"pass_state": PassState(1, c.start, c.splits, 0), "page_table": U32Bytes(table...), "norms": F32Bytes(norms), "rope": F32Bytes(rope),
 			"qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits,
-			"part": MatrixPart(0, c.rows), "weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual),
-			"attn": make([]byte, 4*qPad), "one_split": PassState(1, 0, 1, 0), "one_ml": F32Bytes(oneML),
+			"weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual), "attn": make([]byte, 4*qPad),
 		},
 		Steps: steps,
 		Checks: []Check{
@@ -289,9 +285,13 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "MAX_PAGES": uint32(c.numPages()), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
 		"LANES": uint32(64 / qTile), "HEAD_VECS": uint32((qTile + 1) * headPad / 4), "RED_B": redB(qTile),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
+	outSplits := fusedSplits
+	if c.splits == 1 || c.splits > fusedSplits {
+		outSplits = 1
+	}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
-		"K_PAD": uint32(qPad), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "MAX_SPLITS": fusedSplits, "COEFS": uint32(fusedSplits * c.heads),
-		"WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32,
+		"K_PAD": uint32(qPad), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "MAX_SPLITS": uint32(outSplits), "COEFS": uint32(outSplits * c.heads),
+		"WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32, "STAGE_ROUNDS": 2, "NUM_ROWS": uint32(c.rows),
 	}}
 	return attention, attnOut, qTiles
 }
