@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -121,11 +120,7 @@ func (m *models) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f, err := root.Open(filepath.FromSlash(rest)) // os.Root: no way out of the directory
 	if err != nil {
-		code := http.StatusNotFound
-		if !errors.Is(err, fs.ErrNotExist) {
-			code = http.StatusForbidden
-		}
-		http.Error(w, fmt.Sprintf("model %s has no file %q", name, rest), code)
+		http.Error(w, fmt.Sprintf("model %s has no file %q", name, rest), http.StatusNotFound)
 		return
 	}
 	defer f.Close()
