@@ -31,7 +31,7 @@ type builder struct {
 	wasm []byte // the last build of cmd/wasm; nil: build it
 }
 
-// build makes the site. It fails when the page is larger than maxPageBytes.
+// build makes the site. It fails when the page is larger than maxPageBytes; while developing it is not asked.
 func (b *builder) build(ctx context.Context) (site, error) {
 	if _, err := os.Stat(b.path("web/node_modules")); err != nil {
 		return nil, errors.New("web/node_modules is missing: run `npm ci` in web (make web and make dist do)")
@@ -94,6 +94,9 @@ func (b *builder) build(ctx context.Context) (site, error) {
 	s["sw.js"] = newFile(sw.code)
 	page = append(page, "sw.js")
 
+	if b.dev { // source maps
+		return s, nil
+	}
 	return s, s.checkSize(page)
 }
 
