@@ -8,8 +8,8 @@
 // 4 v_cache    Kv4 likewise
 // 5 attn       f32 [T, Q_PAD] columns up to NUM_HEADS*HEAD_DIM; the padding keeps its value
 // Grid: ceil(T*GROUP/64) x NUM_KV_HEADS, GROUP = NUM_HEADS/NUM_KV_HEADS. A workgroup owns 64 query rows of one KV head; row
-// r is token r/GROUP, head r%GROUP of the group. It goes over the positions in tiles of 32; thread (tx, ty) scores rows
-// 4*ty..4*ty+3 against positions tx and tx+16, and owns columns 4*(tx+16*i).. of the same rows' output.
+// r is token r/GROUP, head r%GROUP of the group. It goes over the positions in tiles of 64; thread (tx, ty) scores rows
+// 4*ty..4*ty+3 against positions tx + 16*i, and owns columns 4*(tx+16*i).. of the same rows' output.
 // Accumulates in f32, in order of position. Parity test: kerneltest "attention_prefill".
 
 override NUM_HEADS: u32 = 16u;
@@ -25,7 +25,8 @@ override SCALE: f32 = 0.08838835;
 const GROUP: u32 = NUM_HEADS / NUM_KV_HEADS;
 const HEAD4: u32 = HEAD_PAD / 4u;
 const ROWS: u32 = 64u;
-const TILE: u32 = 32u;        // positions a tile
+const TILE: u32 = 64u;        // positions a tile
+const HALF_TILE: u32 = 32u;   // positions whose weights are in workgroup memory at a time
 const CHUNK4: u32 = 8u;       // vectors of a head in workgroup memory at a time, while scoring
 const VALUES: u32 = 256u / HEAD4 / 4u * 4u; // positions likewise, while weighting values
 const LOWEST: f32 = -1e30;
@@ -39,7 +40,7 @@ const LOWEST: f32 = -1e30;
 
 //#include kv
 
-// While scoring: [ROWS, CHUNK4] queries, swizzled. While weighting: [TILE, ROWS/4] weights of four rows each, swizzled.
+// While scoring: [ROWS, CHUNK4] queries, swizzled. While weighting: [HALF_TILE, ROWS/4] weights of four rows each, swizzled.
 var<workgroup> rows: array<vec4<f32>, 512>;
 // While scoring: [TILE, CHUNK4] keys, swizzled. While weighting: [VALUES, HEAD4] values, two buffers of 256.
 var<workgroup> columns: array<vec4<f32>, 512>;
@@ -88,6 +89,11 @@ fn query_base(r: u32, kv_head: u32) -> u32 {
 // Where workgroup memory holds the numbers of rows 4*ty..4*ty+3 at index i of TILE (or of the 16 tx): spread over all banks.
 fn quad_at(i: u32, ty: u32) -> u32 {
     return i * 16u + (ty ^ (i % 8u));
+}
+
+// The scores of four rows against one position, with four more numbers of the heads; q<c> is component c of the rows' queries.
+fn add_score(s: vec4<f32>, qx: vec4<f32>, qy: vec4<f32>, qz: vec4<f32>, qw: vec4<f32>, key: vec4<f32>) -> vec4<f32> {
+    return (((s + qx * key.x) + qy * key.y) + qz * key.z) + qw * key.w;
 }
 
 // Brings positions [first, first+VALUES) of v_cache into buffer `slot` of columns; zero from `end` on.
@@ -210,20 +216,26 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
     var largest = vec4<f32>(LOWEST); // of the scores of this thread's rows so far
     var sum = vec4<f32>(0.0);        // of exp(score - largest) over the positions this thread scored
     for (var pos0 = 0u; pos0 < end; pos0 += TILE) {
-        // Scores: s0, s1 of this thread's rows against positions pos0+tx, pos0+tx+16.
-        let key = cache_index(min(pos0 + load_row, end - 1u), kv_head);
+        // Scores: s<i> of this thread's rows against position pos0 + tx + 16*i.
+        let key_a = cache_index(min(pos0 + load_row, end - 1u), kv_head);
+        let key_b = cache_index(min(pos0 + load_row + 32u, end - 1u), kv_head);
         var s0 = vec4<f32>(0.0);
         var s1 = vec4<f32>(0.0);
+        var s2 = vec4<f32>(0.0);
+        var s3 = vec4<f32>(0.0);
         for (var chunk = 0u; chunk < HEAD4; chunk += CHUNK4) {
             let d4 = chunk + load_d4;
             workgroupBarrier();
             rows[load_rows0] = query4(query0, d4);
             rows[load_rows1] = query4(query1, d4);
-            var k4 = vec4<f32>(0.0);
+            var a4 = vec4<f32>(0.0);
+            var b4 = vec4<f32>(0.0);
             if (d4 < HEAD4) {
-                k4 = unpack_kv4(k_cache[key + d4]);
+                a4 = unpack_kv4(k_cache[key_a + d4]);
+                b4 = unpack_kv4(k_cache[key_b + d4]);
             }
-            columns[load_column] = k4;
+            columns[load_column] = a4;
+            columns[load_column + 32u * CHUNK4] = b4;
             workgroupBarrier();
             for (var i = 0u; i < min(CHUNK4, HEAD4 - chunk); i++) {
                 let at = 4u * ty * CHUNK4 + (i ^ (ty % 8u));
@@ -231,30 +243,25 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
                 let q1 = rows[at + CHUNK4];
                 let q2 = rows[at + 2u * CHUNK4];
                 let q3 = rows[at + 3u * CHUNK4];
-                let column = tx * CHUNK4 + (i ^ (tx % 8u));
-                let key0 = columns[column];
-                let key1 = columns[column + 16u * CHUNK4];
                 let qx = vec4<f32>(q0.x, q1.x, q2.x, q3.x);
                 let qy = vec4<f32>(q0.y, q1.y, q2.y, q3.y);
                 let qz = vec4<f32>(q0.z, q1.z, q2.z, q3.z);
                 let qw = vec4<f32>(q0.w, q1.w, q2.w, q3.w);
-                s0 += qx * key0.x;
-                s0 += qy * key0.y;
-                s0 += qz * key0.z;
-                s0 += qw * key0.w;
-                s1 += qx * key1.x;
-                s1 += qy * key1.y;
-                s1 += qz * key1.z;
-                s1 += qw * key1.w;
+                let column = tx * CHUNK4 + (i ^ (tx % 8u));
+                s0 = add_score(s0, qx, qy, qz, qw, columns[column]);
+                s1 = add_score(s1, qx, qy, qz, qw, columns[column + 16u * CHUNK4]);
+                s2 = add_score(s2, qx, qy, qz, qw, columns[column + 32u * CHUNK4]);
+                s3 = add_score(s3, qx, qy, qz, qw, columns[column + 48u * CHUNK4]);
             }
         }
         s0 = select(vec4<f32>(LOWEST), s0 * SCALE, vec4<u32>(pos0 + tx) <= limit);
         s1 = select(vec4<f32>(LOWEST), s1 * SCALE, vec4<u32>(pos0 + tx + 16u) <= limit);
+        s2 = select(vec4<f32>(LOWEST), s2 * SCALE, vec4<u32>(pos0 + tx + 32u) <= limit);
+        s3 = select(vec4<f32>(LOWEST), s3 * SCALE, vec4<u32>(pos0 + tx + 48u) <= limit);
 
         // The rows' largest scores, over the 16 threads that share the rows.
         workgroupBarrier();
-        columns[256u + quad_at(tx, ty)] = max(s0, s1);
-        load_values(pos0, end, kv_head, 0u, tid);
+        columns[256u + quad_at(tx, ty)] = max(max(s0, s1), max(s2, s3));
         workgroupBarrier();
         var new_largest = largest;
         for (var i = 0u; i < 16u; i++) {
@@ -262,27 +269,34 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
         }
         let factor = exp(largest - new_largest);
         largest = new_largest;
-        let w0 = exp(s0 - largest);
-        let w1 = exp(s1 - largest);
-        sum = sum * factor + (w0 + w1);
-        rows[quad_at(tx, ty)] = w0;
-        rows[quad_at(tx + 16u, ty)] = w1;
         rescale(factor);
+        sum *= factor;
 
-        // Weighted values, VALUES positions at a time; the next ones are brought meanwhile.
-        for (var j0 = 0u; j0 < TILE; j0 += VALUES) {
+        for (var half = 0u; half < 2u && pos0 + half * HALF_TILE < end; half++) {
+            let half0 = pos0 + half * HALF_TILE;
+            let w0 = exp(select(s0, s2, half == 1u) - largest);
+            let w1 = exp(select(s1, s3, half == 1u) - largest);
+            sum += w0 + w1;
             workgroupBarrier();
-            let slot = j0 / VALUES % 2u;
-            if (j0 + VALUES < TILE) {
-                load_values(pos0 + j0 + VALUES, end, kv_head, 1u - slot, tid);
-            }
-            for (var j = 0u; j < min(VALUES, TILE - j0); j += 4u) {
-                let i = j0 + j;
-                let at = slot * 256u + j * HEAD4;
-                add_value(rows[quad_at(i, ty)], at, tx);
-                add_value(rows[quad_at(i + 1u, ty)], at + HEAD4, tx);
-                add_value(rows[quad_at(i + 2u, ty)], at + 2u * HEAD4, tx);
-                add_value(rows[quad_at(i + 3u, ty)], at + 3u * HEAD4, tx);
+            rows[quad_at(tx, ty)] = w0;
+            rows[quad_at(tx + 16u, ty)] = w1;
+            load_values(half0, end, kv_head, 0u, tid);
+
+            // Weighted values, VALUES positions at a time; the next ones are brought meanwhile.
+            for (var j0 = 0u; j0 < HALF_TILE; j0 += VALUES) {
+                workgroupBarrier();
+                let slot = j0 / VALUES % 2u;
+                if (j0 + VALUES < HALF_TILE) {
+                    load_values(half0 + j0 + VALUES, end, kv_head, 1u - slot, tid);
+                }
+                for (var j = 0u; j < min(VALUES, HALF_TILE - j0); j += 4u) {
+                    let i = j0 + j;
+                    let at = slot * 256u + j * HEAD4;
+                    add_value(rows[quad_at(i, ty)], at, tx);
+                    add_value(rows[quad_at(i + 1u, ty)], at + HEAD4, tx);
+                    add_value(rows[quad_at(i + 2u, ty)], at + 2u * HEAD4, tx);
+                    add_value(rows[quad_at(i + 3u, ty)], at + 3u * HEAD4, tx);
+                }
             }
         }
     }

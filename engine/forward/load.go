@@ -223,7 +223,7 @@ func (r *Runner) dispatch(name string, opt shaders.Options, grid func(passSize) 
 		return dispatch{}, fmt.Errorf("forward: kernel %s: %w", name, err)
 	}
 	r.groups = append(r.groups, g)
-	return dispatch{kernel: k, group: g, grid: grid}, nil
+	return dispatch{name: name, kernel: k, group: g, grid: grid}, nil
 }
 
 // perPart records one launch for each part of a matrix. bindings puts the part's buffers in the kernel's order.

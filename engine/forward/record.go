@@ -21,6 +21,7 @@ type passSize struct {
 
 // dispatch is a kernel with its buffers.
 type dispatch struct {
+	name   string // of the kernel
 	kernel gpu.Kernel
 	group  gpu.BindGroup
 	grid   func(n passSize) [3]uint32 // workgroups

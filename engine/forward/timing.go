@@ -1,6 +1,7 @@
 package forward
 
-// Timing of dispatches without timestamps: what a repetition adds to a pass that is waited for.
+// Timing of dispatches without timestamps: what a repetition adds to a pass that is waited for, from the moment it was
+// submitted. Encoding it, which the device does not start before, does not count.
 
 import (
 	"errors"
@@ -41,10 +42,10 @@ func (t *timing) run(p *gpu.Pass) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	begin := time.Now()
 	if err := t.dev.Submit(p); err != nil {
 		return 0, err
 	}
+	begin := time.Now()
 	err := gpu.Read(t.dev, t.out, 0, make([]byte, 4))
 	return time.Since(begin), err
 }

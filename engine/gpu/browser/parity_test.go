@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -14,17 +17,8 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/shaders/kerneltest"
 )
 
-// A browser on the CPU compiles slowly, so a run may be cut into parts that several browsers share.
-var shard = flag.String("shard", "0/1", "INDEX/COUNT: the kernels whose number is INDEX modulo COUNT")
-
-// inShard tells whether the n-th kernel is this run's.
-func inShard(t *testing.T, n int) bool {
-	var index, count int
-	if _, err := fmt.Sscanf(*shard, "%d/%d", &index, &count); err != nil || count < 1 {
-		t.Fatalf("-shard %q is not INDEX/COUNT", *shard)
-	}
-	return n%count == index
-}
+// native names the outputs of the same cases on wgpu, written by shaders.TestWriteOutputs: a URL, or under Node a file.
+var native = flag.String("native", "", "URL or file with the outputs of the native device, to compare with")
 
 func open(t *testing.T) gpu.Device {
 	d, err := browser.Open()
@@ -45,15 +39,10 @@ func TestCompile(t *testing.T) {
 	}
 	waits := make([]func() (gpu.Kernel, error), len(variants))
 	for i, desc := range variants {
-		if inShard(t, i) {
-			waits[i] = d.(gpu.AsyncCompiler).NewKernelAsync(desc)
-		}
+		waits[i] = d.(gpu.AsyncCompiler).NewKernelAsync(desc)
 	}
 	n := 0
 	for i, wait := range waits {
-		if wait == nil {
-			continue
-		}
 		k, err := wait()
 		if err != nil {
 			t.Errorf("%s: %v", variants[i].Label, err)
@@ -65,37 +54,79 @@ func TestCompile(t *testing.T) {
 	t.Logf("compiled %d kernels", n)
 }
 
-// TestParity runs the kernels' parity cases, as shaders/parity_test.go does natively, and prints each kernel's largest error
-// as a line of JSON.
+// TestParity runs the kernels' parity cases, as shaders/parity_test.go does natively, and prints as a line of JSON, by
+// kernel and buffer, the largest error and the largest difference from the native device.
 func TestParity(t *testing.T) {
 	runner := kerneltest.NewRunner(open(t))
 	defer runner.Close()
-	worst := map[string]float64{} // by kernel and buffer
-	kernels := map[string]int{}
+	outputs := nativeOutputs(t)
+	type row struct {
+		Tolerance, Error float64
+		Difference       *float64 `json:",omitempty"` // from the native device
+	}
+	table := map[string]*row{}
 	for _, c := range kerneltest.Cases() {
 		kernel, _, _ := strings.Cut(c.Name, "/")
-		if _, ok := kernels[kernel]; !ok {
-			kernels[kernel] = len(kernels)
-		}
-		if !inShard(t, kernels[kernel]) {
-			continue
-		}
 		t.Run(c.Name, func(t *testing.T) {
 			results, err := runner.Measure(c)
 			if err != nil {
 				t.Error(err)
 			}
 			for _, r := range results {
-				worst[kernel+" "+r.Buffer] = max(worst[kernel+" "+r.Buffer], r.MaxRelErr)
+				key := kernel + " " + r.Buffer
+				if table[key] == nil {
+					table[key] = &row{}
+				}
+				table[key].Tolerance, table[key].Error = max(table[key].Tolerance, r.Tolerance), max(table[key].Error, r.MaxRelErr)
+			}
+			if outputs == nil {
+				return
+			}
+			got, err := runner.Outputs(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for buffer, diff := range kerneltest.Differences(c, got, outputs[c.Name]) {
+				r := table[kernel+" "+buffer]
+				if r.Difference != nil {
+					diff = max(diff, *r.Difference)
+				}
+				r.Difference = &diff
+				if diff > 2*r.Tolerance {
+					t.Errorf("%s: %s differs from the native device by %.3g of its largest number; each may be off by %.3g", c.Name, buffer, diff, r.Tolerance)
+				}
 			}
 		})
 	}
-	if len(worst) == 0 {
-		t.Fatal("no case ran")
-	}
-	table, err := json.Marshal(worst)
+	text, err := json.Marshal(table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("largest errors: %s\n", table)
+	fmt.Printf("parity table: %s\n", text)
+}
+
+func nativeOutputs(t *testing.T) kerneltest.Outputs {
+	if *native == "" {
+		return nil
+	}
+	var in io.ReadCloser
+	if strings.HasPrefix(*native, "http:") {
+		response, err := http.Get(*native)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = response.Body
+	} else {
+		file, err := os.Open(*native)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = file
+	}
+	defer in.Close()
+	outputs, err := kerneltest.ReadOutputs(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return outputs
 }
