@@ -21,6 +21,10 @@ bin/qwen-wgpu: $(GO_SOURCES)
 bin/convert: $(GO_SOURCES)
 	$(GO) build -o $@ ./tools/convert
 
+.PHONY: chat
+chat: bin/qwen-wgpu ## build, and talk with the model inside the program; FLAGS for qwen-wgpu chat
+	bin/qwen-wgpu chat $(FLAGS)
+
 .PHONY: deps
 deps: ## install what tests need and Debian has (mesa-vulkan-drivers, ...), or name it
 	scripts/install-deps.sh
