@@ -180,6 +180,8 @@ func (c *Checks) NewKernel(desc KernelDesc) (CheckedKernel, error) {
 	default:
 		if err = c.Usable(); err != nil {
 			err = fmt.Errorf("kernel %q: %w", desc.Label, err)
+		} else if n, ok := ReadWGSL(desc.WGSL).WorkgroupBytes(); ok && n > uint64(c.Limits.MaxWorkgroupStorageBytes) {
+			err = fmt.Errorf("kernel %q declares %d bytes of workgroup memory, more than the %d that %s has", desc.Label, n, c.Limits.MaxWorkgroupStorageBytes, c.Adapter)
 		}
 	}
 	return CheckedKernel{owner: c, label: desc.Label, kinds: slices.Clone(desc.Bindings)}, err

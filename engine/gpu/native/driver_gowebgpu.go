@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/rajveermalviya/go-webgpu/wgpu"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
 
 const driverModule = "github.com/rajveermalviya/go-webgpu/wgpu v0.17.1"
@@ -61,10 +63,10 @@ var (
 // acceptedWGSL rewrites what the library's compiler does not take: it wants a number where a global u32 constant is
 // computed, or a workgroup's size named. Lines stay where they are.
 func acceptedWGSL(source string) string {
-	r := newWGSLReader(source)
+	r := gpu.ReadWGSL(source)
 	source = unsignedConst.ReplaceAllStringFunc(source, func(text string) string {
 		m := unsignedConst.FindStringSubmatch(text)
-		n, err := r.number(m[2])
+		n, err := r.Number(m[2])
 		if err != nil {
 			return text
 		}
@@ -73,7 +75,7 @@ func acceptedWGSL(source string) string {
 	return workgroupSize.ReplaceAllStringFunc(source, func(text string) string {
 		sizes := strings.Split(workgroupSize.FindStringSubmatch(text)[1], ",")
 		for i, s := range sizes {
-			n, err := r.number(s)
+			n, err := r.Number(s)
 			if err != nil {
 				return text
 			}

@@ -119,7 +119,7 @@ func (d *device) checkKernelDesc(desc gpu.KernelDesc) error {
 		return fmt.Errorf("native: kernel %q has %d storage bindings, more than the %d that %s allows",
 			desc.Label, numStorage, d.limits.MaxStorageBuffersPerStage, d.info.Name)
 	}
-	if n, ok := workgroupBytes(desc.WGSL); ok && n > uint64(d.limits.MaxWorkgroupStorageBytes) {
+	if n, ok := gpu.ReadWGSL(desc.WGSL).WorkgroupBytes(); ok && n > uint64(d.limits.MaxWorkgroupStorageBytes) {
 		return fmt.Errorf("native: kernel %q declares %d bytes of workgroup memory, more than the %d that %s has",
 			desc.Label, n, d.limits.MaxWorkgroupStorageBytes, d.info.Name)
 	}

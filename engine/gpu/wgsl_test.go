@@ -1,6 +1,4 @@
-//go:build !js
-
-package native
+package gpu
 
 import "testing"
 
@@ -27,7 +25,7 @@ func TestWorkgroupBytes(t *testing.T) {
 		{"struct S { @size(32) a: f32 } var<workgroup> a: S;", 0, false},
 		{"var<workgroup> a: array<f32, 4294967295>;", 17179869184, true},
 	} {
-		bytes, ok := workgroupBytes(test.source)
+		bytes, ok := ReadWGSL(test.source).WorkgroupBytes()
 		if bytes != test.bytes || ok != test.ok {
 			t.Errorf("%s\n%d bytes, %v; want %d, %v", test.source, bytes, ok, test.bytes, test.ok)
 		}

@@ -1,9 +1,8 @@
-//go:build !js
+package gpu
 
-// How much workgroup memory a kernel declares. The library does not check this limit, and a driver that is asked for
-// too much may do anything, so it is counted from the source. What this reader does not understand it does not judge.
-
-package native
+// How much workgroup memory a kernel declares. wgpu, native and in Firefox, does not check this limit, and a driver that is
+// asked for too much may do anything, so it is counted from the source. What this reader does not understand it does not
+// judge.
 
 import (
 	"errors"
@@ -22,11 +21,9 @@ var (
 
 var errUnread = errors.New("not understood")
 
-// workgroupBytes returns the bytes of all workgroup variables; ok is false when a type or a length is not understood.
-func workgroupBytes(source string) (total uint64, ok bool) {
-	source = wgslComment.ReplaceAllString(source, " ")
-	r := newWGSLReader(source)
-	for _, m := range wgslWorkgroup.FindAllStringSubmatch(source, -1) {
+// WorkgroupBytes returns the bytes of all workgroup variables; ok is false when a type or a length is not understood.
+func (r *WGSLReader) WorkgroupBytes() (total uint64, ok bool) {
+	for _, m := range wgslWorkgroup.FindAllStringSubmatch(r.source, -1) {
 		size, _, err := r.layout(m[2], 0)
 		if err != nil || size > 1<<40 {
 			return 0, false
@@ -38,12 +35,16 @@ func workgroupBytes(source string) (total uint64, ok bool) {
 
 func roundUp(n, align uint64) uint64 { return (n + align - 1) / align * align }
 
-// wgslReader knows the constants and structs of a source by name.
-type wgslReader struct{ consts, structs map[string]string }
+// WGSLReader knows the constants and structs of a source by name.
+type WGSLReader struct {
+	source          string // without comments
+	consts, structs map[string]string
+}
 
-func newWGSLReader(source string) *wgslReader {
+// ReadWGSL finds a source's constants and structs.
+func ReadWGSL(source string) *WGSLReader {
 	source = wgslComment.ReplaceAllString(source, " ")
-	r := &wgslReader{consts: map[string]string{}, structs: map[string]string{}}
+	r := &WGSLReader{source: source, consts: map[string]string{}, structs: map[string]string{}}
 	for _, m := range wgslConst.FindAllStringSubmatch(source, -1) {
 		r.consts[m[1]] = m[2]
 	}
@@ -58,7 +59,7 @@ var wgslSizes = map[string][2]uint64{ // size, alignment in bytes
 }
 
 // layout returns size and alignment of a type, by the rules of WGSL's section "Alignment and Size".
-func (r *wgslReader) layout(typ string, depth int) (size, align uint64, err error) {
+func (r *WGSLReader) layout(typ string, depth int) (size, align uint64, err error) {
 	typ = strings.TrimSpace(typ)
 	if depth > 16 {
 		return 0, 0, errUnread
@@ -89,7 +90,7 @@ func (r *wgslReader) layout(typ string, depth int) (size, align uint64, err erro
 		if err != nil {
 			return 0, 0, err
 		}
-		n, err := r.number(strings.TrimSuffix(strings.TrimSpace(args[comma+1:]), ","))
+		n, err := r.Number(strings.TrimSuffix(strings.TrimSpace(args[comma+1:]), ","))
 		return n * roundUp(size, align), align, err
 	case strings.HasPrefix(name, "vec"):
 		return vectorLayout(name, args)
@@ -111,7 +112,7 @@ func vectorLayout(name, args string) (size, align uint64, err error) {
 	return n * element[0], (n + n%2) * element[0], nil
 }
 
-func (r *wgslReader) structLayout(body string, depth int) (size, align uint64, err error) {
+func (r *WGSLReader) structLayout(body string, depth int) (size, align uint64, err error) {
 	align = 1
 	for rest := body; strings.TrimSpace(rest) != ""; {
 		member := rest
@@ -150,8 +151,8 @@ func topLevelComma(s string) int {
 	return -1
 }
 
-// number evaluates a constant integer expression.
-func (r *wgslReader) number(expression string) (uint64, error) {
+// Number evaluates a constant integer expression.
+func (r *WGSLReader) Number(expression string) (uint64, error) {
 	e := wgslExpression{r: r, rest: expression}
 	n, err := e.sum(0)
 	if err == nil && strings.TrimSpace(e.rest) != "" {
@@ -161,7 +162,7 @@ func (r *wgslReader) number(expression string) (uint64, error) {
 }
 
 type wgslExpression struct {
-	r    *wgslReader
+	r    *WGSLReader
 	rest string
 }
 

@@ -1,0 +1,33 @@
+//go:build !js
+
+package shaders_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/qwen-wgpu/qwen-wgpu/shaders/kerneltest"
+)
+
+// TestWriteOutputs writes what every parity case gives natively to the file that QWEN_WGPU_OUTPUTS names, for the comparison
+// with browsers (web/tests/kernels.test.mjs).
+func TestWriteOutputs(t *testing.T) {
+	path := os.Getenv("QWEN_WGPU_OUTPUTS")
+	if path == "" {
+		t.Skip("QWEN_WGPU_OUTPUTS is not set")
+	}
+	runner := kerneltest.NewRunner(device(t))
+	defer runner.Close()
+	outputs, err := runner.Collect(kerneltest.Cases())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := outputs.Write(file); err != nil {
+		t.Fatal(err)
+	}
+}
