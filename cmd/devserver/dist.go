@@ -36,7 +36,7 @@ func newDist(b *builder) *cobra.Command {
 				return err
 			}
 			if b.engine == "" {
-				if err := b.writeTypes(filepath.Join(out, "types")); err != nil {
+				if err := b.writeTypes(out); err != nil {
 					return err
 				}
 			}
@@ -93,14 +93,18 @@ func (s site) write(dir string, compress bool) error {
 	return nil
 }
 
-// writeTypes has the TypeScript compiler write engine.js's declarations.
-func (b *builder) writeTypes(dir string) error {
-	cmd := exec.Command(b.path("web/node_modules/.bin/tsc"), "-p", b.path("web/tsconfig.types.json"), "--outDir", dir)
+// writeTypes has the TypeScript compiler write engine.js's declarations, to engine.d.ts and types/.
+func (b *builder) writeTypes(out string) error {
+	out, err := filepath.Abs(out)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(b.path("web/node_modules/.bin/tsc"), "-p", b.path("web/tsconfig.types.json"), "--outDir", filepath.Join(out, "types"))
 	cmd.Dir = b.path("web")
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("tsc: %w\n%s", err, output)
 	}
-	return nil
+	return os.WriteFile(filepath.Join(out, "engine.d.ts"), []byte("export * from \"./types/index\";\n"), 0o644)
 }
 
 // report prints what was written, as a visitor's browser would download it.

@@ -28,6 +28,7 @@ export function devserver() {
 /** Starts devserver without watching; resolves to its address and stop(). */
 export function serve(args = []) {
   const child = spawn(devserver(), ["serve", "--watch=false", "--port=0", ...args], { cwd: root });
+  process.once("exit", () => child.kill());
   let output = "";
   return new Promise((resolve, reject) => {
     const read = (data) => {
