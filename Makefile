@@ -34,6 +34,10 @@ test: deps lint ## install what is missing, then run all tests, those in the bro
 	$(GO) test ./...
 	$(MAKE) test-web
 
+.PHONY: eval
+eval: bin/qwen-wgpu ## ask the model in the box the questions of testdata/tiny-eval; FLAGS such as --device gpu, --model DIR
+	bin/qwen-wgpu eval --questions testdata/tiny-eval/questions.jsonl $(FLAGS)
+
 # npm ci leaves a mark, so that a changed lock file installs anew.
 web/node_modules/.package-lock.json: web/package-lock.json web/package.json
 	cd web && npm ci --no-audit --no-fund

@@ -76,7 +76,7 @@ func newRoot() *cobra.Command {
 		Version:       version(),
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
-	root.AddCommand(newChat(), newRun(), newTrace(), newBench(), newDoctor(), newTokenize(), newTemplate())
+	root.AddCommand(newChat(), newRun(), newTrace(), newBench(), newDoctor(), newTokenize(), newTemplate(), newEval())
 	return root
 }
 
