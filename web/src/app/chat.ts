@@ -12,6 +12,7 @@ export const live = signal<{ conversation: string; message: Message } | null>(nu
 
 let stream: ChatStream | null = null;
 let stopped = false;
+let thoughtSince = 0; // when the reasoning of the answer in progress began
 
 // send adds what the user wrote, to a new conversation if none is open, and answers it.
 export async function send(text: string): Promise<void> {
@@ -156,10 +157,13 @@ function take(m: Message, chunk: ChatChunk): void {
   const choice = chunk.choices[0];
   if (!choice) return;
   const { delta } = choice;
-  if (delta.reasoning_content) m.reasoning = (m.reasoning ?? "") + delta.reasoning_content;
+  if (delta.reasoning_content) {
+    if (!m.reasoning) thoughtSince = performance.now();
+    m.reasoning = (m.reasoning ?? "") + delta.reasoning_content;
+  }
   if (delta.content) m.content += delta.content;
   if (m.reasoning && m.reasoningSeconds === undefined && (delta.content || delta.tool_calls)) {
-    m.reasoningSeconds = (Date.now() - m.at) / 1000;
+    m.reasoningSeconds = (performance.now() - thoughtSince) / 1000;
   }
   for (const { index: _, ...call } of delta.tool_calls ?? []) m.toolCalls = [...(m.toolCalls ?? []), call];
   if (choice.finish_reason) m.finish = choice.finish_reason;

@@ -76,7 +76,7 @@ export function Chat() {
   );
 }
 
-const suggestions = ["What can you do?", "Tell me a short story.", "What is seven plus five?"];
+const suggestions = ["What can you do?", "Sort these words: pear, apple, fig.", "What is seven plus five?"];
 
 function Welcome() {
   return (
