@@ -2,14 +2,13 @@
 // q, k = rope(rmsnorm(q) * q_gain), rope(rmsnorm(k) * k_gain); out = softmax(q k^T / sqrt(HEAD_DIM)) v   transformers: Qwen3Attention
 // RoPE is rotate_half: pairs (d, d + HEAD_DIM/2). The online softmax is flash-attention's; splits are combined in
 // attn_out, many of them in combine_splits before it.
-// 0 pass_state u32       [1] position of the token, [3] number of splits
-// 1 page_table u32       [pages of the sequence] physical page numbers
-// 2 norms      f32       [2, HEAD_DIM] q_norm, k_norm
-// 3 rope       vec2<f32> [positions, HEAD_DIM/2] cos, sin
-// 4 qkv        f32       [QDim + 2*KVDim] projections of the token
-// 5 k_cache    Kv4       [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD]
-// 6 v_cache    Kv4       likewise
-// 7 part_out   f32       [MAX_SPLITS, Q_PAD] output, unnormalised where there are several splits, then [MAX_SPLITS, NUM_HEADS, 2] largest score, sum of exponentials
+// 0 pass_state u32       [1] position of the token, [3] number of splits; from PAGE_TABLE on: physical page numbers
+// 1 norms      f32       [2, HEAD_DIM] q_norm, k_norm
+// 2 rope       vec2<f32> [positions, HEAD_DIM/2] cos, sin
+// 3 qkv        f32       [QDim + 2*KVDim] projections of the token
+// 4 k_cache    Kv4       [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD]
+// 5 v_cache    Kv4       likewise
+// 6 part_out   f32       [MAX_SPLITS, Q_PAD] output, unnormalised where there are several splits, then [MAX_SPLITS, NUM_HEADS, 2] largest score, sum of exponentials
 // Grid: NUM_KV_HEADS*Q_TILES x splits; a workgroup serves Q_TILE query heads of one KV head over one split. The split that
 // holds the token itself writes its key and value, and uses them (rounded like the cache) from workgroup memory.
 // A round is TILE cached positions: a thread scores one position for all queries, then the threads share out the columns of
@@ -22,6 +21,7 @@ override HEAD_PAD: u32 = 128u;   // HEAD_DIM rounded up to 8
 override PAGE_SIZE: u32 = 16u;
 override Q_PAD: u32 = 2048u;     // NUM_HEADS*HEAD_DIM rounded up to 32
 override ML_BASE: u32 = 262144u; // MAX_SPLITS*Q_PAD
+override PAGE_TABLE: u32 = 64u;   // words of the step buffer before the page table
 override MAX_PAGES: u32 = 2560u; // of a sequence
 override Q_TILE: u32 = 2u;       // a power of two, at most 8; Q_TILE*HEAD_PAD at most 2048
 override Q_TILES: u32 = 1u;      // ceil(query heads of a KV head / Q_TILE)
@@ -40,13 +40,12 @@ const GROUP: u32 = NUM_HEADS / NUM_KV_HEADS;
 const LOWEST: f32 = -1e30;
 
 @group(0) @binding(0) var<storage, read> pass_state: array<u32>;
-@group(0) @binding(1) var<storage, read> page_table: array<u32>;
-@group(0) @binding(2) var<storage, read> norms: array<f32>;
-@group(0) @binding(3) var<storage, read> rope: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read> qkv: array<f32>;
-@group(0) @binding(5) var<storage, read_write> k_cache: array<Kv4>;
-@group(0) @binding(6) var<storage, read_write> v_cache: array<Kv4>;
-@group(0) @binding(7) var<storage, read_write> part_out: array<f32>;
+@group(0) @binding(1) var<storage, read> norms: array<f32>;
+@group(0) @binding(2) var<storage, read> rope: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read> qkv: array<f32>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<Kv4>;
+@group(0) @binding(5) var<storage, read_write> v_cache: array<Kv4>;
+@group(0) @binding(6) var<storage, read_write> part_out: array<f32>;
 
 //#include kv
 
@@ -59,7 +58,7 @@ var<workgroup> weight_b: array<vec4<f32>, RED_B>;
 var<workgroup> slots: array<u32, THREADS>;            // [TILE] where a position's key and value start in the cache
 
 fn cache_index(pos: u32, kv_head: u32) -> u32 {
-    let page = page_table[pos / PAGE_SIZE];
+    let page = pass_state[PAGE_TABLE + pos / PAGE_SIZE];
     return ((page * NUM_KV_HEADS + kv_head) * PAGE_SIZE + pos % PAGE_SIZE) * HEAD4;
 }
 

@@ -1,18 +1,18 @@
 // x[n] += sum_k W[n, k] * a[k], a = the splits of the context combined   transformers: Qwen3Attention.o_proj, residual
 // a[h] = sum_s part_out[s, h] * exp(m[s,h] - M[h]) / sum_s l[s,h] * exp(m[s,h] - M[h]), M[h] = max_s m[s,h]   (flash-decoding)
 // 0 pass_state u32       [3] = number of splits
-// 1 part_out   f32       [MAX_SPLITS, K_PAD] attention output, unnormalised where there are several, padding zero
+// 1 part_out   f32       [MAX_SPLITS, K_PAD] unnormalised attention output, padding zero
 // 2 part_ml    vec2<f32> [MAX_SPLITS, NUM_HEADS] largest score m and sum of exponentials l
 // 3 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 4 scales     u32       f16 pairs (q8, q4)
-// 5 x          f32       [rows of all parts] residual stream, in place
+// 4 x          f32       [rows of all parts] residual stream, in place
+// 5 scales     u32       f16 pairs, with q8 and q4 only
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
 // Accumulates in f32. Parity test: kerneltest "attention+attn_out".
 
 override K_PAD: u32 = 2048u; // NUM_HEADS*HEAD_DIM rounded up to 32
 override NUM_HEADS: u32 = 16u;
 override HEAD_DIM: u32 = 128u;
-override MAX_SPLITS: u32 = 4u;    // more are combined before; 1: part_out is the attention output itself
+override MAX_SPLITS: u32 = 4u;    // more are combined by combine_splits before residual_proj, which serves a single one too
 override COEFS: u32 = 64u;        // MAX_SPLITS*NUM_HEADS
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
@@ -24,8 +24,7 @@ override NUM_ROWS: u32 = 4096u;   // of this part
 @group(0) @binding(1) var<storage, read> part_out: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> part_ml: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> scales: array<u32>;
-@group(0) @binding(5) var<storage, read_write> x: array<f32>;
+@group(0) @binding(4) var<storage, read_write> x: array<f32>;
 
 var<workgroup> coefs: array<f32, COEFS>; // [NUM_HEADS, MAX_SPLITS] factor of a split in its head's output
 var<private> num_splits: u32;
@@ -40,9 +39,6 @@ fn coef4(i: u32, split: u32) -> vec4<f32> {
 }
 
 fn input4(i: u32) -> vec4<f32> {
-    if (MAX_SPLITS == 1u) {
-        return part_out[i];
-    }
     var v = part_out[i] * coef4(i, 0u);
     for (var s = 1u; s < num_splits; s++) {
         v += part_out[s * (K_PAD / 4u) + i] * coef4(i, s);
@@ -55,24 +51,22 @@ fn input4(i: u32) -> vec4<f32> {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
-    if (MAX_SPLITS > 1u) {
-        num_splits = clamp(pass_state[3], 1u, MAX_SPLITS);
-        for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
-            var largest = part_ml[h].x;
-            for (var s = 1u; s < num_splits; s++) {
-                largest = max(largest, part_ml[s * NUM_HEADS + h].x);
-            }
-            var sum = 0.0;
-            for (var s = 0u; s < num_splits; s++) {
-                let ml = part_ml[s * NUM_HEADS + h];
-                sum += ml.y * exp(ml.x - largest);
-            }
-            for (var s = 0u; s < num_splits; s++) {
-                coefs[h * MAX_SPLITS + s] = exp(part_ml[s * NUM_HEADS + h].x - largest) / sum;
-            }
+    num_splits = clamp(pass_state[3], 1u, MAX_SPLITS);
+    for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
+        var largest = part_ml[h].x;
+        for (var s = 1u; s < num_splits; s++) {
+            largest = max(largest, part_ml[s * NUM_HEADS + h].x);
         }
-        workgroupBarrier();
+        var sum = 0.0;
+        for (var s = 0u; s < num_splits; s++) {
+            let ml = part_ml[s * NUM_HEADS + h];
+            sum += ml.y * exp(ml.x - largest);
+        }
+        for (var s = 0u; s < num_splits; s++) {
+            coefs[h * MAX_SPLITS + s] = exp(part_ml[s * NUM_HEADS + h].x - largest) / sum;
+        }
     }
+    workgroupBarrier();
     let row = quad_row(tid, group, num_groups);
     let sums = matvec4(row, tid);
     let lane = tid % THREADS_PER_ROW;

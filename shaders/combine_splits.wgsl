@@ -4,7 +4,7 @@
 // 1 part_out   f32       [MAX_SPLITS, Q_PAD] unnormalised attention output
 // 2 part_ml    vec2<f32> [MAX_SPLITS, NUM_HEADS] largest score m and sum of exponentials l
 // 3 attn       f32       [Q_PAD] padding stays as it is
-// Grid: NUM_HEADS workgroups. Parity test: kerneltest "attention+combine_splits+attn_out".
+// Grid: NUM_HEADS workgroups. Parity test: kerneltest "attention+combine_splits+residual_proj".
 
 override NUM_HEADS: u32 = 16u;
 override HEAD_DIM: u32 = 128u;

@@ -3,8 +3,8 @@
 // 1 pass_state u32       [0] = T
 // 2 tokens     u32       [T]
 // 3 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 4 scales     u32       f16 pairs (q8, q4)
-// 5 x          f32       [T, K_PAD]
+// 4 x          f32       [T, K_PAD]
+// 5 scales     u32       f16 pairs, with q8 and q4 only
 // Grid: ceil(K_PAD/8/64) x T; a thread copies 8 numbers. Parity test: kerneltest "embed".
 
 override K_PAD: u32 = 1024u;
@@ -18,8 +18,7 @@ struct MatrixPart {
 @group(0) @binding(1) var<storage, read> pass_state: array<u32>;
 @group(0) @binding(2) var<storage, read> tokens: array<u32>;
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> scales: array<u32>;
-@group(0) @binding(5) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
 
 // weight_*.wgsl asks for it; only decode's matrix-vector products call what uses it.
 fn staged4(load: u32, j: u32) -> vec4<f32> {

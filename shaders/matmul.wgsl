@@ -7,8 +7,8 @@
 // 3 gain       f32       [K_PAD] of the norm, padding zero; any buffer where NORM = 0
 // 4 inv_rms    f32       [T] from row_rms; any buffer where NORM = 0
 // 5 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 6 scales     u32       f16 pairs (q8, q4)
-// 7 out        f32       [T, OUT_STRIDE] columns row_start.. (EPILOGUE 2: row_start/2..); others keep their value
+// 6 out        f32       [T, OUT_STRIDE] columns row_start.. (EPILOGUE 2: row_start/2..); others keep their value
+// 7 scales     u32       f16 pairs, with q8 and q4 only
 // Grid: ceil(T/128) x ceil(rows/128); a workgroup owns a tile of 128 tokens x 128 rows, a thread 8x8 of it. For fewer tiles
 // than multiprocessors use matmul_small. Accumulates in f32, in order of k. Parity test: kerneltest "matmul".
 
@@ -29,8 +29,7 @@ struct MatrixPart {
 @group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> inv_rms: array<f32>;
 @group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read> scales: array<u32>;
-@group(0) @binding(7) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 //#include weight
 //#include matmul

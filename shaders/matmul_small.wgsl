@@ -6,8 +6,8 @@
 // 3 gain       f32       [K_PAD] of the norm, padding zero; any buffer where NORM = 0
 // 4 inv_rms    f32       [T] from row_rms; any buffer where NORM = 0
 // 5 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 6 scales     u32       f16 pairs (q8, q4)
-// 7 out        f32       [T, OUT_STRIDE] columns row_start.. (EPILOGUE 2: row_start/2..); others keep their value
+// 6 out        f32       [T, OUT_STRIDE] columns row_start.. (EPILOGUE 2: row_start/2..); others keep their value
+// 7 scales     u32       f16 pairs, with q8 and q4 only
 // Grid: ceil(T/32) x ceil(rows/32); a workgroup owns a tile, a thread 4x4 of it for a quarter of the k's.
 // Accumulates in f32, each quarter in order of k, then the quarters in order. Parity test: kerneltest "matmul_small".
 
@@ -28,8 +28,7 @@ struct MatrixPart {
 @group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> inv_rms: array<f32>;
 @group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read> scales: array<u32>;
-@group(0) @binding(7) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 //#include weight
 //#include matmul

@@ -2,8 +2,8 @@
 // 0 x       f32       [K_PAD]  residual stream of one token, padding zero
 // 1 gain    f32       [K_PAD]  post_attention_layernorm, padding zero
 // 2 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4: gate row i, up row i, gate row i+1, ...
-// 3 scales  u32       f16 pairs (q8, q4)
-// 4 mlp     f32       [rows of all parts / 2]
+// 3 mlp     f32       [rows of all parts / 2]
+// 4 scales  u32       f16 pairs, with q8 and q4 only
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
 // Accumulates in f32. Parity test: kerneltest "rmsnorm_gate_up".
 
@@ -19,8 +19,7 @@ override NUM_ROWS: u32 = 4096u;   // of this part
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> gain: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> scales: array<u32>;
-@group(0) @binding(4) var<storage, read_write> mlp: array<f32>;
+@group(0) @binding(3) var<storage, read_write> mlp: array<f32>;
 
 fn input4(i: u32) -> vec4<f32> {
     let v = x[i];

@@ -3,8 +3,8 @@
 // 1 x          f32       [T, K_PAD] residual stream after the last layer, padding zero
 // 2 gain       f32       [K_PAD]  norm, padding zero
 // 3 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 4 scales     u32       f16 pairs (q8, q4)
-// 5 logits     f32       [rows of all parts]
+// 4 logits     f32       [rows of all parts]
+// 5 scales     u32       f16 pairs, with q8 and q4 only
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
 // Accumulates in f32. Parity test: kerneltest "rmsnorm_lm_head".
 
@@ -21,8 +21,7 @@ override NUM_ROWS: u32 = 4096u;   // of this part
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> scales: array<u32>;
-@group(0) @binding(5) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(4) var<storage, read_write> logits: array<f32>;
 
 fn input4(i: u32) -> vec4<f32> {
     let v = x[pass_state[4] * (K_PAD / 4u) + i];

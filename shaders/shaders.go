@@ -67,6 +67,8 @@ func Specialize(name string, opt Options) (gpu.KernelDesc, error) {
 	if src, err = constants(name, src, opt); err != nil {
 		return gpu.KernelDesc{}, err
 	}
+	// The scales of quantized weights are one binding more, declared with the weights.
+	src = strings.ReplaceAll(src, "@binding(SCALES_BINDING)", fmt.Sprintf("@binding(%d)", strings.Count(src, "\n@group(0) @binding(")-1))
 	kinds, err := bindings(name, src)
 	if err != nil {
 		return gpu.KernelDesc{}, err

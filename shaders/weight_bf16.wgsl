@@ -1,5 +1,5 @@
-// Weights as bfloat16, two a u32. Row-major [rows, K_PAD]; one 16-byte load holds 8 weights. The scale plane is unused.
-// Included by kernels that declare `weights: array<vec4<u32>>`, `scales: array<u32>` and the override K_PAD.
+// Weights as bfloat16, two a u32. Row-major [rows, K_PAD]; one 16-byte load holds 8 weights.
+// Included by kernels that declare `weights: array<vec4<u32>>` and the override K_PAD.
 
 const WEIGHTS_PER_LOAD: u32 = 8u;
 const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;

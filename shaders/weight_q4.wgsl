@@ -1,6 +1,9 @@
 // Weights as 4-bit numbers in groups of 32 with a float16 scale each. One 16-byte load is one group: element e in bits
 // 4*(e%8) of u32 e/8; scales flat [rows, K_PAD/32] f16, two a u32. Weight = (nibble - 8) * scale.
-// Included by kernels that declare `weights: array<vec4<u32>>`, `scales: array<u32>` and the override K_PAD.
+// Included by kernels that declare `weights: array<vec4<u32>>` and the override K_PAD. The scales are the kernel's last
+// binding: its number is filled in where the kernel is specialized.
+
+@group(0) @binding(SCALES_BINDING) var<storage, read> scales: array<u32>;
 
 const WEIGHTS_PER_LOAD: u32 = 32u;
 const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;

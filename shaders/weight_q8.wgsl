@@ -1,6 +1,9 @@
 // Weights as int8 in groups of 32 with a float16 scale each. Data row-major [rows, K_PAD] int8, one 16-byte load holds 16
 // weights; scales flat [rows, K_PAD/32] f16, two a u32. Weight = int8 * scale.
-// Included by kernels that declare `weights: array<vec4<u32>>`, `scales: array<u32>` and the override K_PAD.
+// Included by kernels that declare `weights: array<vec4<u32>>` and the override K_PAD. The scales are the kernel's last
+// binding: its number is filled in where the kernel is specialized.
+
+@group(0) @binding(SCALES_BINDING) var<storage, read> scales: array<u32>;
 
 const WEIGHTS_PER_LOAD: u32 = 16u;
 const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;

@@ -24,7 +24,7 @@ func (r *Runner) recordDecode(out *layer) error {
 		func(n passSize) [3]uint32 {
 			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits), 1}
 		},
-		r.state(), r.pages(), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits))
+		r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits))
 	out.decode.attention = []dispatch{att}
 	return err
 }
@@ -48,65 +48,63 @@ func (r *Runner) splits() (outputs, ml gpu.Binding) {
 	return gpu.Binding{Buffer: r.act[bufSplits], Size: bytes}, gpu.Binding{Buffer: r.act[bufSplits], Offset: bytes}
 }
 
-// decodeMatvec is a matrix-vector kernel of a decode layer: which matrix, and where it is kept for which buffers.
+// decodeMatvec is a matrix-vector product of a decode layer: which matrix, by which kernels, and where it is kept. The
+// variants differ in what they read; tuning measures the first and serves all.
 type decodeMatvec struct {
 	matrix   func(*layerWeights) *matrix
 	variants []decodeVariant
 }
 
 type decodeVariant struct {
+	kernel   string
 	options  func(*Runner) shaders.Options
 	bindings func(*Runner, *layerWeights, part) []gpu.Binding
 	recorded func(*layer) *[]dispatch
 }
 
 var decodeMatvecs = map[string]decodeMatvec{
-	"rmsnorm_qkv": {
+	"qkv": {
 		func(w *layerWeights) *matrix { return w.qkv },
-		[]decodeVariant{{(*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufQKV)}
+		[]decodeVariant{{"rmsnorm_qkv", (*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), r.whole(bufQKV)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormQKV }}},
 	},
 	"attn_out": {
 		func(w *layerWeights) *matrix { return w.o },
 		[]decodeVariant{
-			{attnOutOptions(1), splitBindings, func(l *layer) *[]dispatch { return &l.decode.attnOut }},
-			{attnOutOptions(fusedSplits), splitBindings, func(l *layer) *[]dispatch { return &l.decode.attnOutSplits }},
-			{attnOutOptions(1), func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-				b := splitBindings(r, w, p)
-				b[1] = r.whole(bufAttn)
-				return b
+			{"residual_proj", plain, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
+				return []gpu.Binding{{Buffer: r.act[bufSplits], Size: uint64(4 * r.shape.qPad)}, gpu.Whole(p.data), r.whole(bufX)}
+			}, func(l *layer) *[]dispatch { return &l.decode.attnOut }},
+			{"attn_out", func(r *Runner) shaders.Options {
+				heads := r.shape.NumAttentionHeads
+				return shaders.Options{Consts: map[string]uint32{
+					"NUM_HEADS": uint32(heads), "HEAD_DIM": uint32(r.shape.HeadDim), "MAX_SPLITS": fusedSplits, "COEFS": uint32(fusedSplits * heads),
+				}}
+			}, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
+				outputs, ml := r.splits()
+				return []gpu.Binding{r.state(), outputs, ml, gpu.Whole(p.data), r.whole(bufX)}
+			}, func(l *layer) *[]dispatch { return &l.decode.attnOutSplits }},
+			{"residual_proj", plain, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+				return []gpu.Binding{r.whole(bufAttn), gpu.Whole(p.data), r.whole(bufX)}
 			}, func(l *layer) *[]dispatch { return &l.decode.attnOutCombined }},
 		},
 	},
-	"rmsnorm_gate_up": {
+	"gate_up": {
 		func(w *layerWeights) *matrix { return w.gateUp },
-		[]decodeVariant{{(*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufMLP)}
+		[]decodeVariant{{"rmsnorm_gate_up", (*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), r.whole(bufMLP)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormGateUp }}},
 	},
 	"down": {
 		func(w *layerWeights) *matrix { return w.down },
-		[]decodeVariant{{func(*Runner) shaders.Options { return shaders.Options{Consts: map[string]uint32{}} }, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufMLP), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+		[]decodeVariant{{"residual_proj", plain, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
+			return []gpu.Binding{r.whole(bufMLP), gpu.Whole(p.data), r.whole(bufX)}
 		}, func(l *layer) *[]dispatch { return &l.decode.down }}},
 	},
 }
 
-// attnOutOptions are for up to maxSplits splits.
-func attnOutOptions(maxSplits int) func(*Runner) shaders.Options {
-	return func(r *Runner) shaders.Options {
-		heads := r.shape.NumAttentionHeads
-		return shaders.Options{Consts: map[string]uint32{
-			"NUM_HEADS": uint32(heads), "HEAD_DIM": uint32(r.shape.HeadDim), "MAX_SPLITS": uint32(maxSplits), "COEFS": uint32(maxSplits * heads),
-		}}
-	}
-}
-
-func splitBindings(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-	outputs, ml := r.splits()
-	return []gpu.Binding{r.state(), outputs, ml, gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
-}
+// plain are the options of a kernel with nothing in front.
+func plain(*Runner) shaders.Options { return shaders.Options{Consts: map[string]uint32{}} }
 
 // attnOut is the layer's attn_out for a context in so many splits.
 func (l *layer) attnOut(splits int) []dispatch {
@@ -123,7 +121,7 @@ func (l *layer) attnOut(splits int) []dispatch {
 func (r *Runner) recordMatvec(l *layer, name string) error {
 	d := decodeMatvecs[name]
 	for _, v := range d.variants {
-		steps, err := r.matvec(name, d.matrix(&l.weights), v.options(r), func(p part) []gpu.Binding { return v.bindings(r, &l.weights, p) })
+		steps, err := r.matvec(name, v.kernel, d.matrix(&l.weights), v.options(r), func(p part) []gpu.Binding { return v.bindings(r, &l.weights, p) })
 		if err != nil {
 			return err
 		}
@@ -141,7 +139,7 @@ func (s *shape) attentionConsts() map[string]uint32 {
 	return map[string]uint32{
 		"NUM_HEADS": uint32(s.NumAttentionHeads), "NUM_KV_HEADS": uint32(s.NumKeyValueHeads), "HEAD_DIM": uint32(s.HeadDim),
 		"HEAD_PAD": uint32(s.headPad), "PAGE_SIZE": uint32(s.pageSize), "Q_PAD": uint32(s.qPad), "ML_BASE": uint32(maxSplits * s.qPad),
-		"MAX_PAGES": uint32(s.maxPages), "Q_TILE": uint32(s.qTile), "Q_TILES": uint32(s.qTiles), "LANES": uint32(64 / s.qTile),
+		"PAGE_TABLE": uint32(s.pageTableOffset() / 4), "MAX_PAGES": uint32(s.maxPages), "Q_TILE": uint32(s.qTile), "Q_TILES": uint32(s.qTiles), "LANES": uint32(64 / s.qTile),
 		"HEAD_VECS": uint32((s.qTile + 1) * s.headPad / 4), "RED_B": redB,
 	}
 }
@@ -152,10 +150,13 @@ func (s *shape) attentionFloats() map[string]float32 {
 
 func (s *shape) attentionScale() float32 { return float32(1 / math.Sqrt(float64(s.HeadDim))) }
 
+// lmHead is the final norm and lm_head among the names of decodeMatvecs.
+const lmHead = "lm_head"
+
 // recordHead records the final norm and lm_head for one row of x.
 func (r *Runner) recordHead() (err error) {
-	r.lmHeadSteps, err = r.matvec("rmsnorm_lm_head", r.head, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{r.state(), r.whole(bufX), gpu.Whole(r.norm), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufLogits)}
+	r.lmHeadSteps, err = r.matvec(lmHead, "rmsnorm_lm_head", r.head, r.normed(), func(p part) []gpu.Binding {
+		return []gpu.Binding{r.state(), r.whole(bufX), gpu.Whole(r.norm), gpu.Whole(p.data), r.whole(bufLogits)}
 	})
 	return err
 }
@@ -190,13 +191,13 @@ func (v MatvecShape) stageRounds(m *matrix) int {
 	return min(maxStageVectors/(v.ThreadsPerRow*weightsPerLoad[m.dtype]/4), (loads+v.ThreadsPerRow-1)/v.ThreadsPerRow)
 }
 
-// tuningKey names a kernel on a matrix, for example "rmsnorm_qkv bf16 4096x1024".
-func tuningKey(kernel string, m *matrix) string {
+// tuningKey names a product and its matrix, for example "qkv bf16 4096x1024".
+func tuningKey(name string, m *matrix) string {
 	rows := 0
 	for _, p := range m.parts {
 		rows += p.rows
 	}
-	return fmt.Sprintf("%s %s %dx%d", kernel, m.dtype, rows, m.kPad)
+	return fmt.Sprintf("%s %s %dx%d", name, m.dtype, rows, m.kPad)
 }
 
 // defaultMatvecShape gives a row's quad as many threads as it has 16-byte loads, up to 32.
@@ -211,8 +212,8 @@ func defaultMatvecShape(m *matrix) MatvecShape {
 // weightsPerLoad is the number of weights in 16 bytes.
 var weightsPerLoad = map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weights.Q4: 32}
 
-// matvec records a decode matrix-vector product, in the shape that tuning chose for the kernel, if it did.
-func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
+// matvec records a decode matrix-vector product, in the shape that tuning chose for the name, if it did.
+func (r *Runner) matvec(name, kernel string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
 	v, ok := r.tuned[tuningKey(name, m)]
 	if !ok || !v.fits(m, r.dev.Limits()) {
 		v = defaultMatvecShape(m)
@@ -225,7 +226,7 @@ func (r *Runner) matvec(name string, m *matrix, opt shaders.Options, bindings fu
 	for _, p := range m.parts {
 		opt.Consts["ROW_START"], opt.Consts["NUM_ROWS"] = uint32(p.rowStart), uint32(p.rows)
 		grid := foldGrid((p.rows+rowsPerGroup-1)/rowsPerGroup, r.dev.Limits().MaxWorkgroupsPerDimension)
-		d, err := r.dispatch(name, opt, func(passSize) [3]uint32 { return grid }, bindings(p)...)
+		d, err := r.dispatch(kernel, opt, func(passSize) [3]uint32 { return grid }, p.withScales(bindings(p))...)
 		if err != nil {
 			return nil, err
 		}

@@ -91,8 +91,16 @@ type Runner struct {
 // part is a range of a matrix's rows in device memory.
 type part struct {
 	rowStart, rows int
-	data, scales   gpu.Buffer
+	data, scales   gpu.Buffer // scales is nil with bf16
 	params         gpu.Buffer // uniform MatrixPart{row_start, num_rows, 0, 0}
+}
+
+// withScales adds the scales to a kernel's bindings where there are some.
+func (p part) withScales(bindings []gpu.Binding) []gpu.Binding {
+	if p.scales == nil {
+		return bindings
+	}
+	return append(bindings, gpu.Whole(p.scales))
 }
 
 // matrix is a matrix in device memory, [rows, kPad].

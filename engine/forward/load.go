@@ -23,17 +23,12 @@ type loader struct {
 	model    *weights.Model
 	progress func(done, total int64)
 	done     int64
-	noScales gpu.Buffer // bound where a bf16 matrix has no scale plane
 	dtypes   map[weights.DType]bool
 	k, v     gpu.Buffer // arena of the layer being loaded
 }
 
 func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error {
 	l := &loader{Runner: r, model: m, progress: progress, dtypes: map[weights.DType]bool{}}
-	var err error
-	if l.noScales, err = l.buffer("no_scales", 16, gpu.UsageStorage); err != nil {
-		return err
-	}
 	for _, a := range r.shape.activations() {
 		b, err := l.buffer(a.label, a.bytes, gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
 		if err != nil {
@@ -149,7 +144,7 @@ func (l *loader) matrix(name string) (*matrix, error) {
 }
 
 func (l *loader) part(label string, sp matrixPart) (part, error) {
-	p := part{rowStart: sp.rowStart, rows: sp.rows, scales: l.noScales}
+	p := part{rowStart: sp.rowStart, rows: sp.rows}
 	var err error
 	if p.data, err = l.buffer(label, sp.dataBytes, gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
 		return p, err
@@ -232,7 +227,7 @@ func (r *Runner) perPart(name string, m *matrix, opt shaders.Options, grid func(
 	opt.Consts["K_PAD"] = uint32(m.kPad)
 	var out []dispatch
 	for _, p := range m.parts {
-		d, err := r.dispatch(name, opt, func(n passSize) [3]uint32 { return grid(p, n) }, bindings(p)...)
+		d, err := r.dispatch(name, opt, func(n passSize) [3]uint32 { return grid(p, n) }, p.withScales(bindings(p))...)
 		if err != nil {
 			return nil, err
 		}
@@ -268,7 +263,7 @@ func (l *loader) ends() error {
 			return [3]uint32{uint32((s.hiddenPad/8 + 63) / 64), uint32(n.tokens), 1}
 		},
 		func(p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.tokens(), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(bufX)}
+			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.tokens(), gpu.Whole(p.data), r.whole(bufX)}
 		})
 	if err != nil {
 		return err

@@ -91,7 +91,7 @@ func (r *Runner) matmul(m *matrix, a matmulArgs) (steps matmulSteps, err error) 
 		return r.perPart(name, m, shaders.Options{Consts: consts}, func(p part, n passSize) [3]uint32 {
 			return [3]uint32{uint32((n.tokens + tile - 1) / tile), uint32((p.rows + tile - 1) / tile), 1}
 		}, func(p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(a.in), gain, r.whole(bufInvRMS), gpu.Whole(p.data), gpu.Whole(p.scales), r.whole(a.out)}
+			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(a.in), gain, r.whole(bufInvRMS), gpu.Whole(p.data), r.whole(a.out)}
 		})
 	}
 	for _, p := range m.parts {

@@ -61,7 +61,7 @@ func (r *Runner) Profile(ic *kvcache.InferenceContext, rounds int) ([]ProfileRow
 func (m *matrix) bytes() (n uint64) {
 	for _, p := range m.parts {
 		n += p.data.Size()
-		if m.dtype != "bf16" {
+		if p.scales != nil {
 			n += p.scales.Size()
 		}
 	}

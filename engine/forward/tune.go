@@ -51,7 +51,7 @@ func (r *Runner) Tuned() bool {
 }
 
 func tunedKernels() []string {
-	return append(slices.Sorted(maps.Keys(decodeMatvecs)), "rmsnorm_lm_head")
+	return append(slices.Sorted(maps.Keys(decodeMatvecs)), lmHead)
 }
 
 // Tune measures every candidate for every decode matrix-vector kernel, keeps the fastest and returns all measurements. A
@@ -75,7 +75,7 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 	out, numOut := r.tunedOutput(name)
 	count := float64(len(r.layers))
-	if name == "rmsnorm_lm_head" {
+	if name == lmHead {
 		count = 1
 	}
 	var want []float32
@@ -118,7 +118,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 }
 
 func (r *Runner) tunedMatrix(name string) *matrix {
-	if name == "rmsnorm_lm_head" {
+	if name == lmHead {
 		return r.head
 	}
 	return decodeMatvecs[name].matrix(&r.layers[0].weights)
@@ -128,11 +128,11 @@ func (r *Runner) tunedMatrix(name string) *matrix {
 func (r *Runner) tunedOutput(name string) (gpu.Buffer, int) {
 	s := &r.shape
 	switch name {
-	case "rmsnorm_lm_head":
+	case lmHead:
 		return r.act[bufLogits], s.VocabSize
-	case "rmsnorm_qkv":
+	case "qkv":
 		return r.act[bufQKV], s.QDim() + 2*s.KVDim()
-	case "rmsnorm_gate_up":
+	case "gate_up":
 		return r.act[bufMLP], s.IntermediateSize
 	}
 	return r.act[bufX], s.HiddenSize
@@ -141,7 +141,7 @@ func (r *Runner) tunedOutput(name string) (gpu.Buffer, int) {
 // recordTuned records the kernel in a shape for all layers and returns its dispatches and the weight bytes they read.
 func (r *Runner) recordTuned(name string, shape MatvecShape) (steps []dispatch, bytes uint64, err error) {
 	r.tuned[tuningKey(name, r.tunedMatrix(name))] = shape
-	if name == "rmsnorm_lm_head" {
+	if name == lmHead {
 		err := r.recordHead()
 		return r.lmHeadSteps, r.head.bytes(), err
 	}

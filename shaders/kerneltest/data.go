@@ -104,11 +104,21 @@ type Matrix struct {
 	Data   []byte    // plane of weights [rows, kPad]
 	Scales []byte    // plane of scales [rows, kPad/32] f16, padded to 4 bytes; 4 bytes for bf16, which has none
 	Values []float32 // [rows, kPad] what the planes stand for, exactly
+
+	quantized bool
+}
+
+// bind adds the scales to the bindings of a kernel, where the format has some.
+func (m Matrix) bind(bindings []Binding) []Binding {
+	if !m.quantized {
+		return bindings
+	}
+	return append(bindings, Binding{Buffer: "scales"})
 }
 
 // RandomMatrix makes [rows, k] weights of about the given spread, zero from k to kPad (a multiple of 32).
 func RandomMatrix(rng *rand.Rand, weight string, rows, k, kPad int, spread float64) Matrix {
-	m := Matrix{Values: make([]float32, rows*kPad), Scales: make([]byte, RoundUp(rows*kPad/32*2, 4))}
+	m := Matrix{Values: make([]float32, rows*kPad), Scales: make([]byte, RoundUp(rows*kPad/32*2, 4)), quantized: weight != "bf16"}
 	switch weight {
 	case "bf16":
 		m.Data, m.Scales = make([]byte, 2*rows*kPad), make([]byte, 4)

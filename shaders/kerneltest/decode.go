@@ -48,7 +48,7 @@ func embedSetup(weight string, seed uint64) *Setup {
 		},
 		Steps: []Step{{
 			Kernel: "embed", Options: shaders.Options{Weight: weight, Consts: map[string]uint32{"K_PAD": kPad}},
-			Bindings: Bind("part", "pass_state", "tokens", "weights", "scales", "x"), Grid: [3]uint32{CeilDiv(kPad/8, 64), uint32(len(tokens) + 1), 1},
+			Bindings: w.bind(Bind("part", "pass_state", "tokens", "weights", "x")), Grid: [3]uint32{CeilDiv(kPad/8, 64), uint32(len(tokens) + 1), 1},
 		}},
 		Checks: []Check{{"x", F32, want, 0}},
 	}
@@ -65,7 +65,7 @@ type matvecCase struct {
 func matvecCases() []Case {
 	var all []Case
 	seed := uint64(0)
-	for _, kernel := range []string{"rmsnorm_qkv", "rmsnorm_gate_up", "rmsnorm_lm_head", "down"} {
+	for _, kernel := range []string{"rmsnorm_qkv", "rmsnorm_gate_up", "rmsnorm_lm_head", "residual_proj"} {
 		for _, weight := range Weights {
 			for _, c := range []matvecCase{
 				{k: 64, rows: 2, workgroup: 128, threadsPerRow: 4, stageRounds: 2},
@@ -99,7 +99,7 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	x, gain := Rows(rng, xRow+1, c.k, kPad, 2), Rows(rng, 1, c.k, kPad, 1)
 	row := x[xRow*kPad : (xRow+1)*kPad]
 	row[c.k/2], gain[0] = 400, 96.5 // outliers, as residual streams and norms have
-	normed := c.kernel != "down"
+	normed := c.kernel != "residual_proj"
 	inv := 1.0
 	if normed {
 		inv = invRMS(row[:c.k])
@@ -123,7 +123,7 @@ func (c matvecCase) setup(seed uint64) *Setup {
 		for n := 0; n < c.rows; n += 2 {
 			want[(c.rowStart+n)/2] = sums[n] / (1 + math.Exp(-sums[n])) * sums[n+1]
 		}
-	case "down":
+	case "residual_proj":
 		out = F32Bytes(residual)
 		for n := range sums {
 			want[c.rowStart+n] = float64(residual[c.rowStart+n]) + sums[n]
@@ -133,14 +133,14 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	}
 	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{"K_PAD": uint32(kPad), "WORKGROUP_SIZE": uint32(c.workgroup), "THREADS_PER_ROW": uint32(c.threadsPerRow), "STAGE_ROUNDS": uint32(c.stageRounds),
 		"ROW_START": uint32(c.rowStart), "NUM_ROWS": uint32(c.rows)}}
-	bindings := Bind("x", "weights", "scales", "out")
+	bindings := Bind("x", "weights", "out")
 	if normed {
 		opt.Consts["HIDDEN"] = uint32(c.k)
 		opt.Floats = map[string]float32{"EPS": eps}
-		bindings = Bind("x", "gain", "weights", "scales", "out")
+		bindings = Bind("x", "gain", "weights", "out")
 	}
 	if c.kernel == "rmsnorm_lm_head" {
-		bindings = Bind("pass_state", "x", "gain", "weights", "scales", "out")
+		bindings = Bind("pass_state", "x", "gain", "weights", "out")
 	}
 	groups := CeilDiv(c.rows, 4*c.workgroup/c.threadsPerRow)
 	return &Setup{
@@ -149,12 +149,12 @@ func (c matvecCase) setup(seed uint64) *Setup {
 			"weights": w.Data, "scales": w.Scales, "out": out,
 		},
 		// One workgroup more than needed, folded over two dimensions.
-		Steps:  []Step{{Kernel: c.kernel, Options: opt, Bindings: bindings, Grid: [3]uint32{groups/2 + 1, 2, 1}}},
+		Steps:  []Step{{Kernel: c.kernel, Options: opt, Bindings: w.bind(bindings), Grid: [3]uint32{groups/2 + 1, 2, 1}}},
 		Checks: []Check{{"out", F32, want, f32Tolerance}},
 	}
 }
 
-// attentionCase is a decode step at position start, with its context spread over splits, through attention and attn_out.
+// attentionCase is a decode step at position start, with its context spread over splits, through attention and what follows it.
 type attentionCase struct {
 	headShape
 	splits int
@@ -186,9 +186,9 @@ func attentionCases() []Case {
 		{headShape{kv: "f32", heads: 3, kvHeads: 3, headDim: 2, start: 40}, 2, "bf16", 16},
 	} {
 		c.pageSize, c.tokens = 16, 1
-		kernels := "attention+attn_out"
+		kernels := "attention+" + c.outKernel()
 		if c.splits > fusedSplits {
-			kernels = "attention+combine_splits+attn_out"
+			kernels = "attention+combine_splits+residual_proj"
 		}
 		name := fmt.Sprintf("%s splits=%d %s", c.name(kernels), c.splits, c.weight)
 		all = append(all, Case{name, func() *Setup { return c.setup(uint64(i)) }})
@@ -245,22 +245,30 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	outputs := uint64(4 * maxSplits * qPad)
 	splits := append(Poison(maxSplits*qPad), Poison(RoundUp(2*maxSplits*c.heads, 4))...)
 	clearPadding(splits, maxSplits, qPad, qDim)
-	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "page_table", "norms", "rope", "qkv", "k_cache", "v_cache", "splits"),
-		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits), 1}}
-	out := Step{Kernel: "attn_out", Options: outOpt, Bindings: []Binding{{Buffer: "pass_state"}, {Buffer: "splits", Size: outputs},
-		{Buffer: "splits", Offset: outputs}, {Buffer: "weights"}, {Buffer: "scales"}, {Buffer: "x"}}, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}}
-	steps := []Step{attention, out}
-	if c.splits > fusedSplits {
-		out.Bindings[1] = Binding{Buffer: "attn"}
-		steps = []Step{attention, {Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
-			"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
-		}}, Bindings: []Binding{{Buffer: "pass_state"}, {Buffer: "splits", Size: outputs}, {Buffer: "splits", Offset: outputs}, {Buffer: "attn"}},
-			Grid: [3]uint32{uint32(c.heads), 1, 1}}, out}
+	part := func(name string, from, size uint64) Binding {
+		return Binding{Buffer: name, Offset: from, Size: size}
 	}
+	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "norms", "rope", "qkv", "k_cache", "v_cache", "splits"),
+		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits), 1}}
+	combine := Step{Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
+		"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
+	}}, Bindings: []Binding{{Buffer: "pass_state"}, part("splits", 0, outputs), part("splits", outputs, 0), {Buffer: "attn"}},
+		Grid: [3]uint32{uint32(c.heads), 1, 1}}
+	out := Step{Kernel: c.outKernel(), Options: outOpt, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}}
+	steps := []Step{attention, out}
+	switch {
+	case c.splits == 1:
+		steps[1].Bindings = w.bind([]Binding{part("splits", 0, uint64(4*qPad)), {Buffer: "weights"}, {Buffer: "x"}})
+	case c.splits <= fusedSplits:
+		steps[1].Bindings = w.bind([]Binding{{Buffer: "pass_state"}, part("splits", 0, outputs), part("splits", outputs, 0), {Buffer: "weights"}, {Buffer: "x"}})
+	default:
+		out.Bindings = w.bind(Bind("attn", "weights", "x"))
+		steps = []Step{attention, combine, out}
+	}
+	passState := append(PassState(1, c.start, c.splits, 0), U32Bytes(table...)...)
 	return &Setup{
 		Buffers: map[string][]byte{
-			"pass_state": PassState(1, c.start, c.splits, 0), "page_table": U32Bytes(table...), "norms": F32Bytes(norms), "rope": F32Bytes(rope),
-			"qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits,
+			"pass_state": passState, "norms": F32Bytes(norms), "rope": F32Bytes(rope), "qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits,
 			"weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual), "attn": make([]byte, 4*qPad),
 		},
 		Steps: steps,
@@ -272,7 +280,15 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	}
 }
 
-// options are the constants of attention and attn_out, and the number of query tiles of a KV head.
+// outKernel is what adds the attention output to the residual stream.
+func (c attentionCase) outKernel() string {
+	if c.splits > 1 && c.splits <= fusedSplits {
+		return "attn_out"
+	}
+	return "residual_proj"
+}
+
+// options are the constants of attention and outKernel, and the number of query tiles of a KV head.
 func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
 	d, headPad, group := c.headDim, RoundUp(c.headDim, 8), c.heads/c.kvHeads
 	qTile := 1
@@ -282,17 +298,16 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 	qTiles = (group + qTile - 1) / qTile
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
-		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "MAX_PAGES": uint32(c.numPages()), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
+		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages()), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
 		"LANES": uint32(64 / qTile), "HEAD_VECS": uint32((qTile + 1) * headPad / 4), "RED_B": redB(qTile),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
-	outSplits := fusedSplits
-	if c.splits == 1 || c.splits > fusedSplits {
-		outSplits = 1
-	}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
-		"K_PAD": uint32(qPad), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "MAX_SPLITS": uint32(outSplits), "COEFS": uint32(outSplits * c.heads),
-		"WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32, "STAGE_ROUNDS": 2, "NUM_ROWS": uint32(c.rows),
+		"K_PAD": uint32(qPad), "WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32, "STAGE_ROUNDS": 2, "NUM_ROWS": uint32(c.rows),
 	}}
+	if c.outKernel() == "attn_out" {
+		attnOut.Consts["NUM_HEADS"], attnOut.Consts["HEAD_DIM"] = uint32(c.heads), uint32(d)
+		attnOut.Consts["MAX_SPLITS"], attnOut.Consts["COEFS"] = fusedSplits, uint32(fusedSplits*c.heads)
+	}
 	return attention, attnOut, qTiles
 }
 

@@ -171,7 +171,7 @@ func (m matmulCase) setup(seed uint64) *Setup {
 			Options: shaders.Options{Weight: m.weight, Consts: map[string]uint32{
 				"K_PAD": uint32(kPad), "A_STRIDE": uint32(aStride), "OUT_STRIDE": uint32(outStride), "NORM": uint32(m.norm), "EPILOGUE": uint32(m.epilogue),
 			}},
-			Bindings: Bind("part", "pass_state", "a", "gain", "inv_rms", "weights", "scales", "out"),
+			Bindings: w.bind(Bind("part", "pass_state", "a", "gain", "inv_rms", "weights", "out")),
 			Grid:     [3]uint32{CeilDiv(m.tokens, m.tile), CeilDiv(m.rows, m.tile), 1},
 		}},
 		Checks: []Check{{"out", F32, want, f32Tolerance}},

@@ -1,10 +1,10 @@
-// x[n] += sum_k W[n, k] * mlp[k]                                         transformers: Qwen3MLP.down_proj, residual
-// 0 mlp     f32       [K_PAD]  silu(gate)*up of one token, padding zero
+// x[n] += sum_k W[n, k] * a[k]                       transformers: Qwen3Attention.o_proj and Qwen3MLP.down_proj, residual
+// 0 a       f32       [K_PAD]  attention output, or silu(gate)*up, of one token, padding zero
 // 1 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 2 scales  u32       f16 pairs (q8, q4)
-// 3 x       f32       [rows of all parts] residual stream, in place
+// 2 x       f32       [rows of all parts] residual stream, in place
+// 3 scales  u32       f16 pairs, with q8 and q4 only
 // Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
-// Accumulates in f32. Parity test: kerneltest "down".
+// Accumulates in f32. Parity test: kerneltest "residual_proj".
 
 override K_PAD: u32 = 3072u;
 override WORKGROUP_SIZE: u32 = 128u;
@@ -13,20 +13,19 @@ override STAGE_ROUNDS: u32 = 1u;
 override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
 override NUM_ROWS: u32 = 4096u;   // of this part
 
-@group(0) @binding(0) var<storage, read> mlp: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> scales: array<u32>;
-@group(0) @binding(3) var<storage, read_write> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;
 
 fn input4(i: u32) -> vec4<f32> {
-    return mlp[i];
+    return a[i];
 }
 
 //#include weight
 //#include matvec
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn down(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
+fn residual_proj(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let row = quad_row(tid, group, num_groups);
     let sums = matvec4(row, tid);
     let lane = tid % THREADS_PER_ROW;
