@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,24 +16,11 @@ import (
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
-	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu/native"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 )
-
-func testDevice(tb testing.TB) gpu.Device {
-	tb.Helper()
-	if os.Getenv("QWEN_WGPU_NO_GPU") == "1" {
-		tb.Skip("QWEN_WGPU_NO_GPU=1")
-	}
-	dev, err := native.Open(native.Options{Adapter: os.Getenv("QWEN_WGPU_ADAPTER")})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { dev.Close() })
-	return dev
-}
 
 // tinyShape is a model whose vocabulary is larger than what sample_token lists, and whose context is a few pages.
 func tinyShape() *config.Config {
@@ -95,7 +81,7 @@ func samplings() map[string]sampling.Params {
 }
 
 func TestRunAheadEqualsStepByStep(t *testing.T) {
-	dev := testDevice(t)
+	dev := testdevice.Open(t)
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	host := openTest(t, dir, Options{Device: dev, HostSampling: true})
 	single := openTest(t, dir, Options{Device: dev, RunAhead: 1})
@@ -137,7 +123,7 @@ func TestRunAheadEqualsStepByStep(t *testing.T) {
 
 // What ends an answer in mid-flight leaves the session as if nothing had been ahead, and it goes on from there.
 func TestEndInMidFlight(t *testing.T) {
-	dev := testDevice(t)
+	dev := testdevice.Open(t)
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	e := openTest(t, dir, Options{Device: dev, RunAhead: 8})
 	drawn := samplings()["drawn"]
@@ -213,7 +199,7 @@ func TestEndInMidFlight(t *testing.T) {
 
 // A full cache ends the answer at the same token as step by step.
 func TestContextFullInMidFlight(t *testing.T) {
-	dev := testDevice(t)
+	dev := testdevice.Open(t)
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	prompt := testPrompt(40)
 	opt := GenerateOptions{Sampling: sampling.Greedy(), IgnoreEOS: true}
@@ -256,7 +242,7 @@ func TestContextFullInMidFlight(t *testing.T) {
 
 // Sessions that take turns in mid-answer say what they say alone.
 func TestSessionsTakeTurns(t *testing.T) {
-	dev := testDevice(t)
+	dev := testdevice.Open(t)
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	e := openTest(t, dir, Options{Device: dev, RunAhead: 4})
 	names := []string{"greedy", "drawn", "penalized"}
@@ -303,7 +289,7 @@ func (d *countingDevice) Submit(p *gpu.Pass) error {
 // A token is one submission, with one in flight as with many.
 func TestOnePassAToken(t *testing.T) {
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
-	dev := &countingDevice{Device: testDevice(t)}
+	dev := &countingDevice{Device: testdevice.Open(t)}
 	for _, ahead := range []int{0, 1, 5} {
 		e := openTest(t, dir, Options{Device: dev, RunAhead: ahead})
 		dev.passes = 0
@@ -317,7 +303,7 @@ func TestOnePassAToken(t *testing.T) {
 }
 
 func TestScoresThatAreNotFinite(t *testing.T) {
-	dev := testDevice(t)
+	dev := testdevice.Open(t)
 	e := openTest(t, goldentest.ModelOf(t, tinyShape(), 5, weights.BF16), Options{Device: dev, RunAhead: 4})
 	p := sampling.Greedy()
 	p.LogitBias = map[int32]float32{}

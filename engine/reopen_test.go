@@ -16,6 +16,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 )
 
 // losable is a device that can be lost at will. What was submitted before is lost too.
@@ -58,7 +59,7 @@ func TestReopen(t *testing.T) {
 	opt.Sampling = sampling.Default()
 	opt.Sampling.Seed, opt.Sampling.RepetitionPenalty, opt.Sampling.TopK = 3, 1.2, 30
 	for _, host := range []bool{false, true} {
-		dev := &losable{Device: testDevice(t)}
+		dev := &losable{Device: testdevice.Open(t)}
 		var opens int
 		o := Options{Device: dev, HostSampling: host, RunAhead: 3}
 		o.Reopen = func(lost error) (gpu.Device, error) {
@@ -66,7 +67,7 @@ func TestReopen(t *testing.T) {
 				t.Errorf("Reopen(%v)", lost)
 			}
 			opens++
-			dev = &losable{Device: testDevice(t)}
+			dev = &losable{Device: testdevice.Open(t)}
 			return dev, nil
 		}
 		e := openTest(t, dir, o)
@@ -112,7 +113,7 @@ func TestReopen(t *testing.T) {
 func TestReopenGivesUp(t *testing.T) {
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	opt := GenerateOptions{MaxTokens: 4, Sampling: sampling.Greedy()}
-	dev := &losable{Device: testDevice(t)}
+	dev := &losable{Device: testdevice.Open(t)}
 	broken := errors.New("no adapter")
 	for _, c := range []struct {
 		reopen func(error) (gpu.Device, error)
@@ -120,7 +121,7 @@ func TestReopenGivesUp(t *testing.T) {
 	}{
 		{nil, gpu.ErrLost},
 		{func(error) (gpu.Device, error) { return nil, broken }, broken},
-		{func(error) (gpu.Device, error) { return &losesOnSubmit{testDevice(t)}, nil }, gpu.ErrLost},
+		{func(error) (gpu.Device, error) { return &losesOnSubmit{testdevice.Open(t)}, nil }, gpu.ErrLost},
 	} {
 		dev.lost = false
 		e := openTest(t, dir, Options{Device: dev, Reopen: c.reopen})
@@ -138,11 +139,11 @@ func (losesOnSubmit) Submit(*gpu.Pass) error { return gpu.ErrLost }
 // Two sessions lose the same device: it is replaced once.
 func TestReopenOnce(t *testing.T) {
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
-	dev := &losable{Device: testDevice(t)}
+	dev := &losable{Device: testdevice.Open(t)}
 	opens := 0
 	e := openTest(t, dir, Options{Device: dev, Reopen: func(error) (gpu.Device, error) {
 		opens++
-		return testDevice(t), nil
+		return testdevice.Open(t), nil
 	}})
 	opt := GenerateOptions{MaxTokens: 30, IgnoreEOS: true, Sampling: sampling.Greedy()}
 	var wg sync.WaitGroup

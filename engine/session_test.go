@@ -17,13 +17,14 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
 
 // onBothPaths runs a test on the CPU and, where there is one, on a device.
 func onBothPaths(t *testing.T, test func(t *testing.T, dev gpu.Device)) {
 	t.Run("cpu", func(t *testing.T) { test(t, nil) })
-	t.Run("gpu", func(t *testing.T) { test(t, testDevice(t)) })
+	t.Run("gpu", func(t *testing.T) { test(t, testdevice.Open(t)) })
 }
 
 func synced(t *testing.T, s *Session, ids []int32) ([]float32, SyncStats) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders/kerneltest"
 )
 
@@ -16,7 +17,7 @@ func TestWriteOutputs(t *testing.T) {
 	if path == "" {
 		t.Skip("QWEN_WGPU_OUTPUTS is not set")
 	}
-	runner := kerneltest.NewRunner(device(t))
+	runner := kerneltest.NewRunner(testdevice.Open(t))
 	defer runner.Close()
 	outputs, err := runner.Collect(kerneltest.Cases())
 	if err != nil {

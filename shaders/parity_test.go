@@ -3,39 +3,19 @@
 package shaders_test
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"sort"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
-	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu/native"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders/kerneltest"
 )
 
-// device opens the adapter that QWEN_WGPU_ADAPTER names, or the best one.
-func device(tb testing.TB) gpu.Device {
-	tb.Helper()
-	if os.Getenv("QWEN_WGPU_NO_GPU") == "1" {
-		tb.Skip("QWEN_WGPU_NO_GPU=1")
-	}
-	dev, err := native.Open(native.Options{Adapter: os.Getenv("QWEN_WGPU_ADAPTER")})
-	if errors.Is(err, native.ErrNoAdapter) {
-		tb.Fatalf("%v\n(set QWEN_WGPU_NO_GPU=1 to skip the tests that need an adapter)", err)
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { dev.Close() })
-	return dev
-}
-
 // TestParity runs every kernel against its float64 reference, and logs the largest error of each kernel and format.
 func TestParity(t *testing.T) {
-	runner := kerneltest.NewRunner(device(t))
+	runner := kerneltest.NewRunner(testdevice.Open(t))
 	defer runner.Close()
 	worst := map[string]float64{}
 	took := map[string]time.Duration{}

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders/kerneltest"
 )
 
 // TestCompile compiles every kernel with default constants and each number format, within WebGPU's default limits.
 func TestCompile(t *testing.T) {
-	dev := device(t)
+	dev := testdevice.Open(t)
 	variants, err := kerneltest.Variants()
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +63,7 @@ func TestSpecializeErrors(t *testing.T) {
 
 // TestPrefillChunks cuts a prompt into passes in different ways: attention must give the same bits.
 func TestPrefillChunks(t *testing.T) {
-	runner := kerneltest.NewRunner(device(t))
+	runner := kerneltest.NewRunner(testdevice.Open(t))
 	defer runner.Close()
 	setup, stride := kerneltest.AttentionChunk(0, 90)
 	whole, err := runner.Execute(setup, "attn")

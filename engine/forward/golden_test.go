@@ -5,43 +5,20 @@ package forward_test
 // The GPU path against transformers' activations, and against the CPU path on random models.
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
-	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu/native"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/ref"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 )
-
-// device opens the adapter that QWEN_WGPU_ADAPTER names, or the best one.
-func device(tb testing.TB) gpu.Device {
-	tb.Helper()
-	if os.Getenv("QWEN_WGPU_NO_GPU") == "1" {
-		tb.Skip("QWEN_WGPU_NO_GPU=1")
-	}
-	dev, err := native.Open(native.Options{Adapter: os.Getenv("QWEN_WGPU_ADAPTER")})
-	if errors.Is(err, native.ErrNoAdapter) {
-		tb.Fatalf("%v\n(set QWEN_WGPU_NO_GPU=1 to skip the tests that need an adapter)", err)
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := dev.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return dev
-}
 
 // open makes a Runner until the test ends.
 func open(tb testing.TB, dev gpu.Device, modelDir string, opt forward.Options) *forward.Runner {
@@ -62,17 +39,17 @@ func opener(dev gpu.Device) goldentest.Open {
 	}
 }
 
-func TestGoldens(t *testing.T) { goldentest.Run(t, opener(device(t))) }
+func TestGoldens(t *testing.T) { goldentest.Run(t, opener(testdevice.Open(t))) }
 
 // Two models are enough here, the CPU path has all: TestRandomModels holds each format to that path.
 func TestQuantTable(t *testing.T) {
-	goldentest.QuantTable(t, []string{"tied-gqa2", "knorm-outliers"}, opener(device(t)))
+	goldentest.QuantTable(t, []string{"tied-gqa2", "knorm-outliers"}, opener(testdevice.Open(t)))
 }
 
 // Layer 0's norm and projections against transformers', through the fused decode kernel alone and through the kernels of
 // prefill.
 func TestRMSNormQKV(t *testing.T) {
-	dev := device(t)
+	dev := testdevice.Open(t)
 	for _, name := range goldentest.Names {
 		g := goldentest.Load(t, name)
 		c, want := g.Config, g.RMSNormQKV
@@ -118,7 +95,7 @@ func randomTolerance(kv runner.KVDType) func(kind string) float64 {
 
 // Random models of odd shapes, on the GPU and the CPU in lockstep.
 func TestRandomModels(t *testing.T) {
-	dev := device(t)
+	dev := testdevice.Open(t)
 	worst := map[string]float64{}
 	for seed := range uint64(8) {
 		dtype := []weights.DType{weights.BF16, weights.Q8, weights.Q4}[seed%3]
@@ -148,7 +125,7 @@ func TestRandomModels(t *testing.T) {
 
 // NaN in a layer's weights, and keys beyond float16, are errors that name the first tensor; the session can go on.
 func TestNonFinite(t *testing.T) {
-	r := open(t, device(t), goldentest.RandomModel(t, 9, weights.BF16), forward.Options{NumPages: 4})
+	r := open(t, testdevice.Open(t), goldentest.RandomModel(t, 9, weights.BF16), forward.Options{NumPages: 4})
 	s := goldentest.NewTimeline(t, "non-finite", r, 4)
 	s.Pass([]int32{1, 2, 3}, runner.LogitsLast, nil)
 	if err := r.PoisonDownProj(0); err != nil {

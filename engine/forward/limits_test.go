@@ -17,6 +17,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 )
 
 // smallDevice changes a device's limits, counts what is allocated, and fails where it is told to.
@@ -136,7 +137,7 @@ func limitsModel(tb testing.TB, dtype weights.DType) *weights.Model {
 
 // A device without enough memory, or whose bindings are too small, is refused with the numbers before anything is allocated.
 func TestTooSmall(t *testing.T) {
-	dev := device(t)
+	dev := testdevice.Open(t)
 	m := limitsModel(t, weights.BF16)
 	opt := forward.Options{NumPages: 256, MaxTokens: 64, KVDType: runner.KVF32}
 	need, err := forward.PlanMemory(m, opt, dev.Limits())
@@ -206,7 +207,7 @@ func TestHeadTooLarge(t *testing.T) {
 
 // Whatever fails while a model is loaded, nothing stays allocated, and the error wraps the device's.
 func TestFailingDevice(t *testing.T) {
-	dev := device(t)
+	dev := testdevice.Open(t)
 	m := limitsModel(t, weights.Q8)
 	opt := forward.Options{NumPages: 8, MaxTokens: 32}
 	whole := newSmallDevice(dev, nil)
@@ -237,7 +238,7 @@ func TestFailingDevice(t *testing.T) {
 
 // A kernel that the library refuses becomes an error with the kernel's name and the library's reason.
 func TestKernelRefused(t *testing.T) {
-	dev := device(t)
+	dev := testdevice.Open(t)
 	m := limitsModel(t, weights.BF16)
 	for _, kernel := range []string{"rmsnorm_qkv", "attention", "matmul"} {
 		d := newSmallDevice(dev, nil)

@@ -10,11 +10,12 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
 )
 
 // Tuning keeps the results and can be given to the next Runner; what makes no sense in it is not used.
 func TestTuning(t *testing.T) {
-	dev := device(t)
+	dev := testdevice.Open(t)
 	c := goldentest.RandomConfig(6)
 	c.NumHiddenLayers, c.HiddenSize, c.IntermediateSize = 1, 64, 64 // few candidates: each one is compiled
 	c.NumAttentionHeads, c.NumKeyValueHeads, c.HeadDim = 4, 2, 16

@@ -79,6 +79,16 @@ func SampleCases() []Case {
 	return all
 }
 
+// RandomSampleCase is a draw with random parameters, from a vocabulary that all of them share.
+func RandomSampleCase(seed uint64) Case {
+	rng := NewRand(seed + 1000)
+	p := sampled(float32(0.2+2*rng.Float64()), 1+rng.IntN(128), float32(1-0.6*rng.Float64()*rng.Float64()), float32(0.3*rng.Float64()*rng.Float64()))
+	p.RepetitionPenalty, p.PresencePenalty, p.FrequencyPenalty = float32(0.8+rng.Float64()/2), float32(rng.Float64()-0.3), float32(rng.Float64()/3)
+	p.LogitBias = map[int32]float32{int32(rng.IntN(3001)): 5}
+	c := sampleCase{name: "random", vocab: 3001, params: p, text: true}
+	return Case{fmt.Sprintf("sample_slices+sample_token/random/%d", seed), func() *Setup { return c.setup(seed + 100) }}
+}
+
 const (
 	sampleRing    = 4
 	sampleTokens  = 64
