@@ -118,7 +118,7 @@ func isBackend(pkg string) bool { return strings.HasPrefix(pkg, "engine/gpu/") &
 // isTestSupport: packages such as engine/gpu/gputest and internal/testutil, for the tests of others.
 func isTestSupport(pkg string) bool {
 	base := path.Base(pkg)
-	return strings.HasSuffix(base, "test") || base == "testutil"
+	return strings.HasSuffix(base, "test") || base == "testutil" || base == "testdevice"
 }
 
 // isPortable: the packages that must be the same on every platform.
@@ -136,6 +136,8 @@ func mayImport(from, to string) bool {
 		return false
 	case under(from, "cmd"):
 		return true
+	case from == "internal/testdevice":
+		return to == "engine/gpu" || to == "engine/gpu/native"
 	case isTestSupport(from):
 		return !isBackend(to)
 	case isBackend(from):
@@ -243,6 +245,8 @@ func TestViolationsAreFound(t *testing.T) {
 		{"hf and engine", "engine/tokenizer/hf", []string{module + "/engine"}, nil, "engine/tokenizer/hf must not import engine"},
 		{"converter", "tools/convert", []string{module + "/engine/weights", module + "/tools/convert/packer"}, []string{"x_linux.go"}, ""},
 		{"converter and backend", "tools/convert", []string{module + "/engine/gpu/native"}, nil, "tools/convert must not import engine/gpu/native"},
+		{"test device", "internal/testdevice", []string{module + "/engine/gpu/native"}, nil, ""},
+		{"program and test device", "cmd/qwen-wgpu", []string{module + "/internal/testdevice"}, nil, "cmd/qwen-wgpu must not import internal/testdevice"},
 		{"leaf", "internal/x", []string{module + "/engine"}, nil, "internal/x must not import engine"},
 		{"test support", "shaders/kerneltest", []string{module + "/shaders", module + "/engine/weights/half"}, nil, ""},
 		{"test support in the product", "engine", []string{module + "/engine/gpu/gputest"}, nil, "engine must not import engine/gpu/gputest"},
