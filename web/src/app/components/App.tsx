@@ -94,6 +94,7 @@ function Header() {
       <IconButton
         icon={isDark.value ? "sun" : "moon"}
         label={isDark.value ? "Light" : "Dark"}
+        class="wide-only"
         onClick={() => setTheme(isDark.value ? "light" : "dark")}
       />
       <IconButton icon="settings" label="Settings" onClick={() => (dialog.value = "settings")} />

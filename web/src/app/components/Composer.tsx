@@ -1,7 +1,7 @@
 // Where the user writes: Enter sends, Shift+Enter is a new line, Escape stops an answer (main.tsx, for the whole page).
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { live, send, stop } from "../chat";
 import { count } from "../format";
 import { info, model } from "../model";
@@ -17,7 +17,7 @@ export function Composer() {
   const empty = useSignal(true);
   const id = currentId.value;
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const area = ref.current;
     if (!area) return;
     area.value = drafts.get(id) ?? "";

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import { memo } from "preact/compat";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { ToolCall } from "../../engine/index";
 import { answerTools, edit, live, regenerate } from "../chat";
 import { explain } from "../errors";
@@ -54,7 +54,7 @@ function UserMessage({ message }: Props) {
 
 function EditForm({ message, onDone }: { message: Message; onDone: () => void }) {
   const ref = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!ref.current) return;
     autoGrow(ref.current);
     ref.current.focus();

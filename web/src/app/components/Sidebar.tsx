@@ -1,7 +1,7 @@
 // The list of conversations: open, rename, export, delete; import and export of all.
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { live } from "../chat";
 import { addAll, change, conversations, currentId, dialog, notify, open, remove, sidebarOpen, titleOf } from "../store";
 import { download, exportText, fileName, parseImport } from "../transfer";
@@ -68,8 +68,10 @@ function Item({ conversation: c }: { conversation: Conversation }) {
   const editing = useSignal(false);
   const input = useRef<HTMLInputElement>(null);
   const title = titleOf(c);
-  useEffect(() => {
-    if (editing.value) input.current?.select();
+  useLayoutEffect(() => {
+    if (!editing.value) return;
+    input.current?.focus();
+    input.current?.select();
   }, [editing.value]);
 
   if (editing.value) {
