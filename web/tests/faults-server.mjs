@@ -16,7 +16,7 @@ export function randomModel(name, shape) {
   const convert = join(work, "convert");
   execFileSync("go", ["build", "-o", convert, "./tools/convert"], { cwd: root });
   const hf = join(work, `${name}-hf`);
-  const tokenizer = join(root, "models/tiny/hf");
+  const tokenizer = join(root, "models/tiny/q8");
   const config = {
     architectures: ["Qwen3ForCausalLM"], model_type: "qwen3", hidden_act: "silu", attention_bias: false, tie_word_embeddings: true,
     rms_norm_eps: 1e-6, rope_theta: 1e6, vocab_size: 2560, max_position_embeddings: 4096, eos_token_id: 1, torch_dtype: "bfloat16", ...shape,
