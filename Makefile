@@ -78,7 +78,7 @@ fuzz: ## every fuzz target, FUZZTIME (30s) each
 
 .PHONY: lint
 lint: ## gofmt and go vet
-	@unformatted=$$(gofmt -l cmd engine kvcache shaders tools internal); \
+	@unformatted=$$(gofmt -l cmd engine kvcache shaders tools models internal); \
 	if [ -n "$$unformatted" ]; then echo "not gofmt'd: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
 

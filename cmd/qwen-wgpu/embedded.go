@@ -4,7 +4,8 @@ package main
 
 import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/models/tiny"
 )
 
 // embedded gives the packed directory inside this binary; nil in a build without one.
-var embedded func() (weights.Source, error)
+var embedded = func() (weights.Source, error) { return weights.FS(tiny.FS()), nil }
