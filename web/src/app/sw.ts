@@ -4,6 +4,7 @@
 export {}; // a module: self is the worker's own
 declare const self: ServiceWorkerGlobalScope;
 declare const PRECACHE: string[]; // the paths that a visit needs, from the build
+declare const DEV: boolean;
 declare const VERSION: string; // changes with any of them
 
 const prefix = "qwen-wgpu-page-";
@@ -52,7 +53,7 @@ self.addEventListener("fetch", (event) => {
 async function page(request: Request): Promise<Response> {
   try {
     const response = await fetch(request, { signal: AbortSignal.timeout(4000) });
-    if (response.ok) return response;
+    if (response.ok || DEV) return response; // a failed build is shown
   } catch {
     // offline
   }
