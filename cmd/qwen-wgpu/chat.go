@@ -54,7 +54,7 @@ leaves.`,
 				return err
 			}
 			defer in.close()
-			defer context.AfterFunc(cmd.Context(), in.close)() // ends a wait for input
+			defer context.AfterFunc(cmd.Context(), in.close)() // gives the terminal back
 			s := &chatSession{Conversation: conv, e: e, in: in, out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), hideThinking: c.hideThinking}
 			s.dim, s.plain = paint(s.notes)
 			s.note("Model   %s\n        %s\nRuns on %s", f.name(), e.Config(), e.Describe())
@@ -92,10 +92,29 @@ func (s *chatSession) note(format string, args ...any) {
 	fmt.Fprintf(s.notes, "%s%s%s\n", s.dim, fmt.Sprintf(format, args...), s.plain)
 }
 
+// message waits for the next message, or for ctx to end: a read from a pipe cannot be ended by closing it.
+func (s *chatSession) message(ctx context.Context) (string, error) {
+	type result struct {
+		text string
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		text, err := s.in.message()
+		read <- result{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case r := <-read:
+		return r.text, r.err
+	}
+}
+
 // loop runs until the input ends. On a terminal it survives errors, in a pipe it returns the first.
 func (s *chatSession) loop(ctx context.Context) error {
 	for {
-		text, err := s.in.message()
+		text, err := s.message(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -177,7 +196,7 @@ func (s *chatSession) answerTools(ctx context.Context, calls []chat.ToolCall) fu
 	}
 	for _, c := range calls {
 		s.note("The result of %s(%s)?", c.Function.Name, c.Function.Arguments)
-		text, err := s.in.message()
+		text, err := s.message(ctx)
 		if err != nil || ctx.Err() != nil {
 			return nil
 		}
