@@ -24,6 +24,7 @@ export class ProgressMeter {
   private uploadRate = new Rate();
   private last = 0;
   private lastPhase = "";
+  private later?: ReturnType<typeof setTimeout>;
 
   constructor(private readonly post: (progress: LoadProgress) => void) {}
 
@@ -46,7 +47,11 @@ export class ProgressMeter {
 
   private send(phase: LoadProgress["phase"], loaded: number, total: number, rate: Rate, always: boolean): void {
     const now = performance.now();
-    if (!always && phase === this.lastPhase && now - this.last < INTERVAL) return;
+    clearTimeout(this.later);
+    if (!always && phase === this.lastPhase && now - this.last < INTERVAL) {
+      this.later = setTimeout(() => this.send(phase, loaded, total, rate, true), INTERVAL); // if nothing newer comes: a download may stall here
+      return;
+    }
     this.last = now;
     this.lastPhase = phase;
     const bytesPerSecond = rate.at(loaded, now);
