@@ -96,16 +96,12 @@ func (p *program) load(r *request) (any, error) {
 		}
 		opt.KVDType = kv
 	}
-	source, err := p.source(r.Embedded)
-	if err != nil {
-		return nil, err
-	}
 	p.progress("check", 0, 0)
-	m, err := weights.Open(source)
+	m, err := weights.Open(p.source(r.Embedded))
 	if err != nil {
 		return nil, invalidUnlessCoded(err)
 	}
-	if p.device, err = browser.Open(); err != nil {
+	if p.device, err = p.openDevice(); err != nil {
 		return nil, coded(codeUnsupported, err)
 	}
 	if p.memory, err = planMemory(m, opt, p.device.Limits()); err != nil {
@@ -129,12 +125,20 @@ func (p *program) load(r *request) (any, error) {
 }
 
 // source is where the model's files come from.
-func (p *program) source(embedded bool) (weights.Source, error) {
+func (p *program) source(embedded bool) weights.Source {
 	if embedded {
 		return embeddedModel()
 	}
 	p.files = &files{js: p.host.Get("files")}
-	return p.files, nil
+	return p.files
+}
+
+func (p *program) openDevice() (gpu.Device, error) {
+	d, err := browser.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &compiling{Device: d, report: func(done, asked int) { p.progress("compile", int64(done), int64(asked)) }}, nil
 }
 
 // idle lets go of what loading needed.
@@ -205,7 +209,7 @@ func (p *program) reopen(cause error) (gpu.Device, error) {
 		Message    string `json:"message"`
 		Recovering bool   `json:"recovering"`
 	}
-	d, err := browser.Open()
+	d, err := p.openDevice()
 	if err == nil {
 		p.device.Close()
 		p.device = d

@@ -2,9 +2,12 @@
 
 package main
 
-import "github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+import (
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/models/tiny"
+)
 
 // embeddedModel is the model inside this program.
 func embeddedModel() (weights.Source, error) {
-	return nil, invalidf("this build of the engine carries no model: load one from a URL or a folder")
+	return weights.FS(tiny.FS()), nil
 }

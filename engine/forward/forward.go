@@ -76,6 +76,8 @@ type Runner struct {
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, combineSteps []dispatch
 
 	kernels     map[string]gpu.Kernel
+	loading     bool                   // kernels need not be compiled yet
+	compiling   []func() error         // what they wait for
 	tuned       map[string]MatvecShape // by tuningKey
 	groups      []gpu.BindGroup
 	decode      map[int]*gpu.Pass // by number of splits

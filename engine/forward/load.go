@@ -28,6 +28,7 @@ type loader struct {
 }
 
 func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error {
+	r.loading = true
 	l := &loader{Runner: r, model: m, progress: progress, dtypes: map[weights.DType]bool{}}
 	for _, a := range r.shape.activations() {
 		b, err := l.buffer(a.label, a.bytes, gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
@@ -52,6 +53,9 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 		if err := l.layer(i); err != nil {
 			return fmt.Errorf("forward: layer %d: %w", i, err)
 		}
+	}
+	if err := r.compiled(); err != nil {
+		return err
 	}
 	var names []string
 	for d := range l.dtypes {
@@ -199,12 +203,32 @@ func (r *Runner) kernel(name string, opt shaders.Options) (gpu.Kernel, error) {
 	if k, ok := r.kernels[desc.WGSL]; ok {
 		return k, nil
 	}
-	k, err := r.dev.NewKernel(desc)
+	var k gpu.Kernel
+	if a, ok := r.dev.(gpu.AsyncCompiler); ok && r.loading {
+		var wait func() error
+		if k, wait = a.NewKernelAsync(desc); k == nil {
+			err = wait()
+		}
+		r.compiling = append(r.compiling, wait)
+	} else {
+		k, err = r.dev.NewKernel(desc)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("forward: kernel %s: %w", name, err)
 	}
 	r.kernels[desc.WGSL] = k
 	return k, nil
+}
+
+// compiled waits for the kernels that compile while weights are uploaded.
+func (r *Runner) compiled() error {
+	for _, wait := range r.compiling {
+		if err := wait(); err != nil {
+			return fmt.Errorf("forward: %w", err)
+		}
+	}
+	r.loading, r.compiling = false, nil
+	return nil
 }
 
 // dispatch compiles, binds and records one launch.

@@ -65,10 +65,11 @@ type Readback interface {
 	Wait(dst []byte) error
 }
 
-// AsyncCompiler is an optional interface of a Device: NewKernelAsync starts compiling and returns at once; wait
-// blocks for the result. (Browsers compile in parallel while the weights download.)
+// AsyncCompiler is an optional interface of a Device: NewKernelAsync starts compiling and returns at once. The kernel may be
+// bound, but not submitted before wait has returned nil; when wait returns an error there is no kernel. (Browsers compile in
+// parallel while the weights download.)
 type AsyncCompiler interface {
-	NewKernelAsync(desc KernelDesc) (wait func() (Kernel, error))
+	NewKernelAsync(desc KernelDesc) (k Kernel, wait func() error)
 }
 
 // AdapterInfo describes the hardware and driver behind a Device.

@@ -223,29 +223,36 @@ func (k *kernel) Release() {
 	}
 }
 
-func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) { return d.NewKernelAsync(desc)() }
+func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
+	k, wait := d.NewKernelAsync(desc)
+	if err := wait(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
 
 // NewKernelAsync implements gpu.AsyncCompiler.
-func (d *device) NewKernelAsync(desc gpu.KernelDesc) (wait func() (gpu.Kernel, error)) {
+func (d *device) NewKernelAsync(desc gpu.KernelDesc) (gpu.Kernel, func() error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	checked, err := d.checks.NewKernel(desc)
 	if err != nil {
-		return func() (gpu.Kernel, error) { return nil, fmt.Errorf("browser: %w", err) }
+		return nil, func() error { return fmt.Errorf("browser: %w", err) }
 	}
 	token, done := begin(d)
-	id := jsKernel(d.id, token, kindsOf(desc.Bindings), desc.Label, desc.WGSL, desc.Entry)
-	return func() (gpu.Kernel, error) {
-		if err := (<-done).err(); err != nil {
-			jsRelease(id)
-			return nil, fmt.Errorf("browser: kernel %q: %w", desc.Label, err)
+	k := &kernel{CheckedKernel: checked, d: d, id: jsKernel(d.id, token, kindsOf(desc.Bindings), desc.Label, desc.WGSL, desc.Entry)}
+	return k, func() error {
+		err := (<-done).err()
+		if err == nil {
+			d.mu.Lock()
+			err = d.usable() // WebGPU hands out pipelines of a lost device too
+			d.mu.Unlock()
 		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if err := d.usable(); err != nil { // WebGPU hands out pipelines of a lost device too
-			return nil, fmt.Errorf("browser: kernel %q: %w", desc.Label, err)
+		if err != nil {
+			k.Release()
+			return fmt.Errorf("browser: kernel %q: %w", desc.Label, err)
 		}
-		return &kernel{CheckedKernel: checked, d: d, id: id}, nil
+		return nil
 	}
 }
 

@@ -5,8 +5,6 @@
 // No function here may throw into WebAssembly or call Go before it returns: results and errors come later, through the
 // handlers that Go sets on the object that install() returns and puts into globalThis.qwgpu.
 
-/// <reference types="@webgpu/types" />
-
 const STATUS = { ok: 0, validation: 1, memory: 2, internal: 3, lost: 4 };
 
 const BINDING_TYPES = /** @type {GPUBufferBindingType[]} */ (["uniform", "read-only-storage", "storage"]); // by gpu.BindingKind
@@ -206,7 +204,7 @@ export function install(go, options = {}) {
     return l;
   };
 
-  const compile = async (/** @type {Opened} */ d, /** @type {number} */ id, /** @type {Uint8Array} */ kinds, /** @type {string} */ label, /** @type {string} */ code, /** @type {string} */ entryPoint) => {
+  const compile = async (/** @type {Opened} */ d, /** @type {number} */ id, /** @type {object} */ claim, /** @type {Uint8Array} */ kinds, /** @type {string} */ label, /** @type {string} */ code, /** @type {string} */ entryPoint) => {
     const { device } = d;
     device.pushErrorScope("validation");
     const module = device.createShaderModule({ label, code });
@@ -219,7 +217,8 @@ export function install(go, options = {}) {
       const lines = info.messages.filter((m) => m.type === "error").map((m) => `line ${m.lineNum}:${m.linePos}: ${m.message}`);
       throw new Error(lines.join("\n") || messageOf(error));
     }
-    objects[id] = await pipeline;
+    const compiled = await pipeline;
+    if (objects[id] === claim) objects[id] = compiled; // or Go has released it meanwhile
   };
 
   const releaseStaging = (/** @type {Opened} */ d, /** @type {GPUBuffer} */ buffer) => {
@@ -298,8 +297,9 @@ export function install(go, options = {}) {
     },
     kernel: (/** @type {number} */ dev, /** @type {number} */ token, /** @type {number} */ kindsAt, /** @type {number} */ kindsLen, /** @type {number} */ labelAt, /** @type {number} */ labelLen, /** @type {number} */ codeAt, /** @type {number} */ codeLen, /** @type {number} */ entryAt, /** @type {number} */ entryLen) => {
       const d = /** @type {Opened} */ (objects[dev]);
-      const id = put(null);
-      compile(d, id, bytes(kindsAt, kindsLen).slice(), string(labelAt, labelLen), string(codeAt, codeLen), string(entryAt, entryLen)).then(
+      const claim = {};
+      const id = put(claim);
+      compile(d, id, claim, bytes(kindsAt, kindsLen).slice(), string(labelAt, labelLen), string(codeAt, codeLen), string(entryAt, entryLen)).then(
         () => complete(token, STATUS.ok),
         async (e) => complete(token, await whyFailed(d, e), messageOf(e)),
       );

@@ -37,18 +37,18 @@ func TestCompile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waits := make([]func() (gpu.Kernel, error), len(variants))
+	waits := make([]func() error, len(variants))
+	kernels := make([]gpu.Kernel, len(variants))
 	for i, desc := range variants {
-		waits[i] = d.(gpu.AsyncCompiler).NewKernelAsync(desc)
+		kernels[i], waits[i] = d.(gpu.AsyncCompiler).NewKernelAsync(desc)
 	}
 	n := 0
 	for i, wait := range waits {
-		k, err := wait()
-		if err != nil {
+		if err := wait(); err != nil {
 			t.Errorf("%s: %v", variants[i].Label, err)
 			continue
 		}
-		k.Release()
+		kernels[i].Release()
 		n++
 	}
 	t.Logf("compiled %d kernels", n)
