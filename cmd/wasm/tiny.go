@@ -8,6 +8,4 @@ import (
 )
 
 // embeddedModel is the model inside this program.
-func embeddedModel() (weights.Source, error) {
-	return weights.FS(tiny.FS()), nil
-}
+func embeddedModel() weights.Source { return weights.FS(tiny.FS()) }
