@@ -154,7 +154,7 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
         var s = 0.0;
         if (row < Q_TILE) {
             for (var i = lane; i < HEAD4; i += LANES) {
-                s += dot(heads[row * HEAD4 + i], unpack_kv4(pack_kv4(heads[Q_TILE * HEAD4 + i])));
+                s += dot(heads[row * HEAD4 + i], unpack_key4(pack_key4(heads[Q_TILE * HEAD4 + i])));
             }
         }
         sums[tid] = s;
@@ -181,11 +181,11 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
             sum_b = vec4<f32>(1.0);
         }
         if (column == 0u) {
-            let value = pack_kv4(value4(kv_head, d4));
-            own = unpack_kv4(value);
+            let value = pack_value4(value4(kv_head, d4));
+            own = unpack_value4(value);
             if (q_tile == 0u) {
                 let slot = cache_index(token_pos, kv_head);
-                k_cache[slot + d4] = pack_kv4(heads[Q_TILE * HEAD4 + d4]);
+                k_cache[slot + d4] = pack_key4(heads[Q_TILE * HEAD4 + d4]);
                 v_cache[slot + d4] = value;
             }
         }
@@ -209,7 +209,7 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
             score_b = vec4<f32>(0.0);
             key = cache_index(pos, kv_head);
             for (var i = 0u; i < HEAD4; i++) {
-                let k = unpack_kv4(k_cache[key + i]);
+                let k = unpack_key4(k_cache[key + i]);
                 score_a.x += dot(heads[i], k);
                 if (Q_TILE > 1u) {
                     score_a.y += dot(heads[HEAD4 + i], k);
@@ -271,10 +271,10 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
                 let j1 = min(j + COLUMNS, last);
                 let j2 = min(j + 2u * COLUMNS, last);
                 let j3 = min(j + 3u * COLUMNS, last);
-                let v0 = unpack_kv4(v_cache[slots[j] + d4]);
-                let v1 = unpack_kv4(v_cache[slots[j1] + d4]);
-                let v2 = unpack_kv4(v_cache[slots[j2] + d4]);
-                let v3 = unpack_kv4(v_cache[slots[j3] + d4]);
+                let v0 = unpack_value4(v_cache[slots[j] + d4]);
+                let v1 = unpack_value4(v_cache[slots[j1] + d4]);
+                let v2 = unpack_value4(v_cache[slots[j2] + d4]);
+                let v3 = unpack_value4(v_cache[slots[j3] + d4]);
                 let in1 = f32(j + COLUMNS <= last);
                 let in2 = f32(j + 2u * COLUMNS <= last);
                 let in3 = f32(j + 3u * COLUMNS <= last);

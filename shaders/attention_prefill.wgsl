@@ -102,7 +102,7 @@ fn load_values(first: u32, end: u32, kv_head: u32, slot: u32, tid: u32) {
         let pos = first + tid / HEAD4;
         var v = vec4<f32>(0.0);
         if (pos < end) {
-            v = unpack_kv4(v_cache[cache_index(pos, kv_head) + tid % HEAD4]);
+            v = unpack_value4(v_cache[cache_index(pos, kv_head) + tid % HEAD4]);
         }
         columns[slot * 256u + tid] = v;
     }
@@ -231,8 +231,8 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
             var a4 = vec4<f32>(0.0);
             var b4 = vec4<f32>(0.0);
             if (d4 < HEAD4) {
-                a4 = unpack_kv4(k_cache[key_a + d4]);
-                b4 = unpack_kv4(k_cache[key_b + d4]);
+                a4 = unpack_key4(k_cache[key_a + d4]);
+                b4 = unpack_key4(k_cache[key_b + d4]);
             }
             columns[load_column] = a4;
             columns[load_column + 32u * CHUNK4] = b4;

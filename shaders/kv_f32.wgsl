@@ -3,10 +3,18 @@
 
 alias Kv4 = vec4<u32>;
 
-fn unpack_kv4(v: Kv4) -> vec4<f32> {
+fn unpack_key4(k: Kv4) -> vec4<f32> {
+    return bitcast<vec4<f32>>(k);
+}
+
+fn pack_key4(x: vec4<f32>) -> Kv4 {
+    return bitcast<vec4<u32>>(x);
+}
+
+fn unpack_value4(v: Kv4) -> vec4<f32> {
     return bitcast<vec4<f32>>(v);
 }
 
-fn pack_kv4(x: vec4<f32>) -> Kv4 {
+fn pack_value4(x: vec4<f32>) -> Kv4 {
     return bitcast<vec4<u32>>(x);
 }

@@ -102,11 +102,11 @@ fn qk_norm_rope(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id
         let slot = ((page_table[pos / PAGE_SIZE] * NUM_KV_HEADS + kv_head) * PAGE_SIZE + pos % PAGE_SIZE) * HEAD4;
         for (var d4 = lane; d4 < HEAD4; d4 += LANES) {
             let i = staged + 4u * d4;
-            let packed = pack_kv4(vec4<f32>(stage[i], stage[i + 1u], stage[i + 2u], stage[i + 3u]));
+            let numbers = vec4<f32>(stage[i], stage[i + 1u], stage[i + 2u], stage[i + 3u]);
             if (is_k) {
-                k_cache[slot + d4] = packed;
+                k_cache[slot + d4] = pack_key4(numbers);
             } else {
-                v_cache[slot + d4] = packed;
+                v_cache[slot + d4] = pack_value4(numbers);
             }
         }
     }

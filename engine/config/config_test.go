@@ -377,3 +377,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// No key exceeds its bound, wherever its norm's mass lies and however RoPE turns it; keys whose mass lies in one pair reach it.
+func TestKeyBounds(t *testing.T) {
+	c := &Config{HeadDim: 6, RopeTheta: 1e6, RopeScaling: &YaRN{Factor: 4, OriginalMaxPositionEmbeddings: 64}}
+	gains := []float32{96.5, 0.5, 0, -3, -2, 0}
+	_, factor := c.InvFreq()
+	bounds := c.KeyBounds(gains)
+	for i, gain := range []float64{96.5, 2, 1, 96.5, 2, 1} {
+		if want := gain * math.Sqrt(6) * float64(factor); math.Abs(float64(bounds[i])/want-1) > 1e-6 {
+			t.Errorf("bound %d is %g, want %g", i, bounds[i], want)
+		}
+	}
+}

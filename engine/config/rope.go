@@ -1,4 +1,4 @@
-// Rotary position embedding frequencies, plain and YaRN-scaled.
+// Rotary position embedding frequencies, plain and YaRN-scaled, and how large they let a key become.
 //
 // Source: "YaRN: Efficient Context Window Extension of Large Language Models", arXiv 2309.00071, section 3.2, as
 // transformers' _compute_yarn_parameters computes it (float32 tensors, float64 scalars).
@@ -29,6 +29,24 @@ func (c *Config) InvFreq() (invFreq []float32, attentionFactor float32) {
 		invFreq[i] = float32(interpolated*(1-keep)) + float32(invFreq[i]*keep)
 	}
 	return invFreq, float32(y.attentionFactor())
+}
+
+// KeyBounds returns what no key of a head can exceed, [HeadDim]: after QK-norm and RoPE its entries i and i+HeadDim/2, which
+// RoPE turns into one another, are at most sqrt(HeadDim) times the larger of their K-norm gains times YaRN's factor. All
+// are positive. A cache may store keys divided by them, if the queries are multiplied: scores stay what they are.
+func (c *Config) KeyBounds(kNorm []float32) []float32 {
+	_, factor := c.InvFreq()
+	half := c.HeadDim / 2
+	bounds := make([]float32, c.HeadDim)
+	for i := range half {
+		gain := max(math.Abs(float64(kNorm[i])), math.Abs(float64(kNorm[i+half])))
+		if gain == 0 {
+			gain = 1 // the key is zero
+		}
+		bounds[i] = float32(gain * math.Sqrt(float64(c.HeadDim)) * float64(factor))
+		bounds[i+half] = bounds[i]
+	}
+	return bounds
 }
 
 // correctionRange returns the pair indices between which the frequencies pass from extrapolation (below low, more than

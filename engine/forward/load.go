@@ -7,10 +7,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
@@ -345,7 +347,7 @@ func (l *loader) layer(i int) error {
 	if err != nil {
 		return err
 	}
-	if w.qkNorms, err = l.floats(name("qk_norms"), append(append([]float32{}, q...), k...), 2*s.HeadDim); err != nil {
+	if w.qkNorms, err = l.floats(name("qk_norms"), s.qkNorms(q, k), 2*s.HeadDim); err != nil {
 		return err
 	}
 	arena := s.kvPageBytes() * uint64(s.numPages)
@@ -367,6 +369,18 @@ func (l *loader) layer(i int) error {
 	}
 	r.layers = append(r.layers, out)
 	return nil
+}
+
+// qkNorms are the gains of the query and key norms, one behind the other. A 16-bit cache holds keys divided by their bounds.
+func (s *shape) qkNorms(q, k []float32) []float32 {
+	norms := append(slices.Clone(q), k...)
+	if s.kv == runner.KVF16 {
+		for i, bound := range s.KeyBounds(k) {
+			norms[i] *= bound
+			norms[s.HeadDim+i] /= bound
+		}
+	}
+	return norms
 }
 
 // layerWeights is one layer's device memory.

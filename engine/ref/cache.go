@@ -1,4 +1,4 @@
-// The KV cache arena: keys and values of every slot, in float16 or float32.
+// The KV cache arena: keys and values of every slot, in 16 bits (runner.KVF16) or float32.
 //
 // It owns the numbers only. Which slot belongs to which token is the InferenceContext's to say: new tokens are written at
 // Slot, and attention reads whole pages that the page table names.
@@ -25,7 +25,8 @@ type cache struct {
 type plane struct {
 	headDim, width int       // width: kvHeads*headDim
 	f32            []float32 // [numSlots, kvHeads, headDim]
-	f16            []uint16  // [numSlots, kvHeads, headDim]
+	bits           []uint16  // [numSlots, kvHeads, headDim] values as float16, keys as keyBits
+	isKeys         bool
 }
 
 // cacheBytes is what newCache allocates; a float64, as any context may be asked for.
@@ -36,18 +37,18 @@ func cacheBytes(c *config.Config, opt Options) float64 {
 func newCache(c *config.Config, opt Options) cache {
 	out := cache{numSlots: opt.NumPages * opt.PageSize, pageSize: opt.PageSize}
 	for range c.NumHiddenLayers {
-		out.keys = append(out.keys, newPlane(c, out.numSlots, opt.KVDType))
-		out.values = append(out.values, newPlane(c, out.numSlots, opt.KVDType))
+		out.keys = append(out.keys, newPlane(c, out.numSlots, opt.KVDType, true))
+		out.values = append(out.values, newPlane(c, out.numSlots, opt.KVDType, false))
 	}
 	return out
 }
 
-func newPlane(c *config.Config, numSlots int, dtype runner.KVDType) plane {
-	p := plane{headDim: c.HeadDim, width: c.KVDim()}
+func newPlane(c *config.Config, numSlots int, dtype runner.KVDType, isKeys bool) plane {
+	p := plane{headDim: c.HeadDim, width: c.KVDim(), isKeys: isKeys}
 	if dtype == runner.KVF32 {
 		p.f32 = make([]float32, numSlots*p.width)
 	} else {
-		p.f16 = make([]uint16, numSlots*p.width)
+		p.bits = make([]uint16, numSlots*p.width)
 	}
 	return p
 }
@@ -76,14 +77,22 @@ func overflow(layer int, tensor string, position, index int, v float32) error {
 	return fmt.Errorf("ref: layers.%d.%s at position %d, index %d is %g, but float16 ends at 65504: use the f32 KV cache", layer, tensor, position, index, v)
 }
 
-// write stores src, [width], in a slot, rounded to nearest even in f16. It returns the index of the first number that f16
-// cannot hold, else -1.
+// write stores src, [width], in a slot, rounded. It returns the index of the first number that 16 bits cannot hold, else -1.
 func (p *plane) write(slot int, src []float32) int {
 	if p.f32 != nil {
 		copy(p.f32[slot*p.width:][:p.width], src)
 		return -1
 	}
-	dst := p.f16[slot*p.width:][:p.width]
+	dst := p.bits[slot*p.width:][:p.width]
+	if p.isKeys {
+		for i, v := range src {
+			if v-v != 0 {
+				return i
+			}
+			dst[i] = keyBits(v)
+		}
+		return -1
+	}
 	for i, v := range src {
 		h := half.F32ToF16(v)
 		if h&0x7c00 == 0x7c00 {
@@ -103,11 +112,32 @@ func (p *plane) read(dst []float32, slot, n, head int) {
 			copy(out, p.f32[at:])
 			continue
 		}
-		src := p.f16[at:][:p.headDim]
+		src := p.bits[at:][:p.headDim]
+		if p.isKeys {
+			for j, b := range src {
+				out[j] = keyOf(b)
+			}
+			continue
+		}
 		for j, h := range src {
 			out[j] = widenFinite(h)
 		}
 	}
+}
+
+// keyBits stores a key in [-1, 1] as its square root with its sign, in steps of 1/32767.
+func keyBits(v float32) uint16 {
+	root := math.Sqrt(min(math.Abs(float64(v)), 1))
+	return uint16(int16(math.Round(math.Copysign(root, float64(v)) * 32767)))
+}
+
+// keyOf is the key that bits stand for.
+func keyOf(bits uint16) float32 {
+	root := float32(int16(bits)) * (1.0 / 32767)
+	if root < 0 {
+		return -root * root
+	}
+	return root * root
 }
 
 // widenFinite is half.F16ToF32 for what is not infinite or NaN, without branches: shifted into place, the exponent is 112
@@ -135,5 +165,5 @@ func (p *plane) copySlots(src, dst, n int) {
 		copy(p.f32[dst*p.width:][:n*p.width], p.f32[src*p.width:])
 		return
 	}
-	copy(p.f16[dst*p.width:][:n*p.width], p.f16[src*p.width:])
+	copy(p.bits[dst*p.width:][:n*p.width], p.bits[src*p.width:])
 }

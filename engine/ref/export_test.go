@@ -15,9 +15,9 @@ func (r *Runner) RMSNormQKV(x []float32, rows int) (normed, qkv []float32) {
 // PoisonDownProj makes one weight of layer i's down_proj, a bf16 matrix, NaN.
 func (r *Runner) PoisonDownProj(i int) { copy(r.layers[i].downProj.data, []byte{0xc0, 0x7f}) }
 
-// ScaleKNorm multiplies layer i's K-norm gains.
-func (r *Runner) ScaleKNorm(i int, by float32) {
-	for j := range r.layers[i].kNorm {
-		r.layers[i].kNorm[j] *= by
+// ScaleInput multiplies the gains of layer i's first norm, and so its queries, keys and values before QK-norm.
+func (r *Runner) ScaleInput(i int, by float32) {
+	for j := range r.layers[i].inputLayernorm {
+		r.layers[i].inputLayernorm[j] *= by
 	}
 }

@@ -18,7 +18,7 @@ import (
 type naive struct {
 	tb       testing.TB
 	m        *weights.Model
-	cacheF16 bool // round keys and values to float16, as an f16 cache does
+	cacheF16 bool // round keys and values as a 16-bit cache does
 	matrices map[string][]float32
 	hidden   [][]float32 // hidden states as transformers numbers them, [layers+1][tokens*hidden]
 }
@@ -122,6 +122,11 @@ func (n *naive) layer(p string, x [][]float64) {
 	c := n.m.Config
 	d, group := c.HeadDim, c.NumAttentionHeads/c.NumKeyValueHeads
 	qkv := make([][]float64, len(x))
+	kNorm, err := n.m.Vector(p + "k_norm")
+	if err != nil {
+		n.tb.Fatal(err)
+	}
+	bounds := c.KeyBounds(kNorm)
 	for t := range x {
 		qkv[t] = n.times(p+"qkv_proj", n.norm(p+"input_layernorm", x[t]))
 		for h := range c.NumAttentionHeads + c.NumKeyValueHeads {
@@ -134,8 +139,12 @@ func (n *naive) layer(p string, x [][]float64) {
 			n.rope(head, t)
 		}
 		if n.cacheF16 {
-			for i, v := range qkv[t][c.QDim():] {
-				qkv[t][c.QDim()+i] = float64(half.F16ToF32(half.F32ToF16(float32(v))))
+			for i, v := range qkv[t][c.QDim() : c.QDim()+c.KVDim()] {
+				root := math.Round(math.Sqrt(math.Abs(v/float64(bounds[i%d])))*32767) / 32767
+				qkv[t][c.QDim()+i] = math.Copysign(root*root, v) * float64(bounds[i%d])
+			}
+			for i, v := range qkv[t][c.QDim()+c.KVDim():] {
+				qkv[t][c.QDim()+c.KVDim()+i] = float64(half.F16ToF32(half.F32ToF16(float32(v))))
 			}
 		}
 	}
@@ -221,7 +230,7 @@ func TestF16CacheRounding(t *testing.T) {
 				hidden = max(hidden, e)
 			}
 			t.Logf("%s, %s: rounding moves hidden states by %.2g, logits by %.2g; this path is off by %.2g", name, p.Name, hidden, cost, e)
-			if e > 2e-4 {
+			if e > 5e-4 { // a key within float32's error of the middle between two steps may be rounded to the other one
 				t.Errorf("%s, %s: logits, %s", name, p.Name, where)
 			}
 		}

@@ -133,6 +133,16 @@ func New(m *weights.Model, opt Options) (*Runner, error) {
 	return r, nil
 }
 
+// boundKeys moves what bounds the keys from their norm's gain to the queries': scores stay as they are, and keys lie in
+// [-1, 1].
+func (l *layer) boundKeys(c *config.Config) {
+	l.qNorm, l.kNorm = slices.Clone(l.qNorm), slices.Clone(l.kNorm)
+	for i, bound := range c.KeyBounds(l.kNorm) {
+		l.qNorm[i] *= bound
+		l.kNorm[i] /= bound
+	}
+}
+
 // load reads every matrix and vector.
 func (r *Runner) load(m *weights.Model) error {
 	l := loader{m: m, progress: r.opt.Progress, total: m.WeightBytes()}
@@ -145,6 +155,11 @@ func (r *Runner) load(m *weights.Model) error {
 			postAttentionLayernorm: l.vector(p + "post_attention_layernorm"),
 			gateUpProj:             l.matrix(p + "gate_up_proj"), downProj: l.matrix(p + "down_proj"),
 		})
+	}
+	if r.opt.KVDType == runner.KVF16 && l.err == nil {
+		for i := range r.layers {
+			r.layers[i].boundKeys(r.Config)
+		}
 	}
 	r.norm = l.vector("norm")
 	r.lmHead = r.embedTokens

@@ -130,15 +130,16 @@ func TestNonFinite(t *testing.T) {
 	}
 }
 
-// A key beyond float16 is an error with an f16 cache and a number like any other with f32.
+// A value beyond float16 is an error with an f16 cache and a number like any other with f32. A key never is: its norm's
+// gain may be of any size.
 func TestOverflow(t *testing.T) {
 	dir := goldentest.RandomModel(t, 10, weights.BF16)
 	for _, kv := range []runner.KVDType{runner.KVF16, runner.KVF32} {
 		r := open(t, dir, ref.Options{NumPages: 4, KVDType: kv})
 		last := r.NumHiddenLayers - 1
-		r.ScaleKNorm(last, 1e5)
+		r.ScaleInput(last, 1e6)
 		_, err := newTimeline(t, r, 4).Try([]int32{4, 5}, runner.LogitsLast, nil)
-		named := err != nil && strings.Contains(err.Error(), fmt.Sprintf("layers.%d.k at position 0", last))
+		named := err != nil && strings.Contains(err.Error(), fmt.Sprintf("layers.%d.v at position 0", last))
 		if named != (kv == runner.KVF16) || err != nil && kv == runner.KVF32 {
 			t.Errorf("%s: error %v", kv, err)
 		}

@@ -174,6 +174,7 @@ func (m *Matrix) set(weight string, i int, rng *rand.Rand, scale float32, spread
 // KVShape is the layout of a cache of keys or values: [pages, NumKVHeads, PageSize, HeadPad].
 type KVShape struct {
 	KV         string // "f16" or "f32"
+	IsKeys     bool
 	NumPages   int
 	NumKVHeads int
 	PageSize   int
@@ -193,9 +194,20 @@ func (s KVShape) Index(pageTable []uint32, pos, head, d int) int {
 }
 
 // Format is how a Check reads the cache.
-func (s KVShape) Format() Format { return Format(s.KV) }
+func (s KVShape) Format() Format {
+	if s.KV == "f16" && s.IsKeys {
+		return Key
+	}
+	return Format(s.KV)
+}
 
-// Poison fills a cache with NaNs.
+// Keys is the shape as a cache of keys.
+func (s KVShape) Keys() KVShape {
+	s.IsKeys = true
+	return s
+}
+
+// Poison fills a cache with NaNs, or, where the format has none, with large numbers.
 func (s KVShape) Poison() []byte {
 	if s.KV == "f16" {
 		return Poison(s.Len() / 2)
@@ -205,18 +217,21 @@ func (s KVShape) Poison() []byte {
 
 // Set writes number i of a cache and returns it as the cache holds it.
 func (s KVShape) Set(cache []byte, i int, v float32) float32 {
-	if s.KV == "f16" {
-		bits := half.F32ToF16(v)
-		binary.LittleEndian.PutUint16(cache[2*i:], bits)
-		return half.F16ToF32(bits)
+	switch s.Format() {
+	case F16:
+		binary.LittleEndian.PutUint16(cache[2*i:], half.F32ToF16(v))
+	case Key:
+		root := math.Sqrt(min(math.Abs(float64(v)), 1))
+		binary.LittleEndian.PutUint16(cache[2*i:], uint16(int16(math.Round(math.Copysign(root, float64(v))*32767))))
+	default:
+		binary.LittleEndian.PutUint32(cache[4*i:], math.Float32bits(v))
 	}
-	binary.LittleEndian.PutUint32(cache[4*i:], math.Float32bits(v))
-	return v
+	return float32(s.Format().decode(cache[s.Format().width()*i:]))
 }
 
 // Get reads number i of a cache.
 func (s KVShape) Get(cache []byte, i int) float64 {
-	width := len(cache) / s.Len()
+	width := s.Format().width()
 	return s.Format().decode(cache[i*width : (i+1)*width])
 }
 
@@ -247,6 +262,23 @@ func (s KVShape) Random(rng *rand.Rand, pageTable []uint32, numTokens int, sprea
 		}
 	}
 	return cache
+}
+
+// BoundKeys makes the gains of a key norm [2, HeadDim], q_norm's first, such that keys fit a 16-bit cache; scores keep their
+// size.
+func (s KVShape) BoundKeys(norms []float32) {
+	d := s.HeadDim
+	if s.KV != "f16" {
+		return
+	}
+	for i := range d / 2 {
+		a, b := norms[d+i], norms[d+d/2+i]
+		bound := float32(max(math.Abs(float64(a)), math.Abs(float64(b))) * math.Sqrt(float64(d)))
+		for _, j := range []int{i, d/2 + i} {
+			norms[j] *= bound
+			norms[d+j] /= bound
+		}
+	}
 }
 
 // RandomPageTable gives numPages different pages of an arena in random order.

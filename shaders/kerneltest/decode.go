@@ -202,9 +202,10 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	qDim, kvDim, qPad := c.heads*d, c.kvHeads*d, RoundUp(c.heads*d, 32)
 	qkv, norms := Normal(rng, qDim+2*kvDim, 2), Normal(rng, 2*d, 1)
 	norms[d] = 20 // a key gain that amplifies roundings
+	cache.BoundKeys(norms)
 	table := RandomPageTable(rng, c.numPages(), cache.NumPages)
 	rope := RopeTable(c.kvLen(), d)
-	keys, values := cache.Random(rng, table, c.start, 1.5), cache.Random(rng, table, c.start, 1)
+	keys, values := cache.Keys().Random(rng, table, c.start, c.keySpread()), cache.Random(rng, table, c.start, 1)
 
 	// The token's own key and value are attended to as the cache holds them.
 	wantK, wantV := Untouched(cache.Len()), Untouched(cache.Len())
@@ -218,8 +219,8 @@ func (c attentionCase) setup(seed uint64) *Setup {
 		copy(wantV[slot:], make([]float64, cache.HeadPad()))
 		copy(wantK[slot:], key)
 		copy(wantV[slot:], value)
-		ks, vs := cache.Head(keys, table, kvHead, c.start), cache.Head(values, table, kvHead, c.start)
-		ks, vs = append(ks, cache.rounded(key)), append(vs, cache.rounded(value))
+		ks, vs := cache.Keys().Head(keys, table, kvHead, c.start), cache.Head(values, table, kvHead, c.start)
+		ks, vs = append(ks, cache.Keys().rounded(key)), append(vs, cache.rounded(value))
 		group := c.heads / c.kvHeads
 		for head := kvHead * group; head < (kvHead+1)*group; head++ {
 			q := normRope(at(head), norms[:d], rope[c.start*d:])
@@ -236,11 +237,11 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	}
 
 	attnOpt, outOpt, qTiles := c.options(qPad)
-	// The key is rounded to float16 from a float32 result: where that lies close to the middle of two neighbours the
+	// The key is rounded to 16 bits from a float32 result: where that lies close to the middle of two neighbours the
 	// device may choose the other one, which moves the output by far less than the cache's own tolerance.
 	tolerance, outTolerance, copyTolerance := f32Tolerance, f32Tolerance, 0.0
 	if c.kv == "f16" {
-		tolerance, outTolerance, copyTolerance = f16Tolerance, f16Tolerance, f16Tolerance
+		tolerance, outTolerance, copyTolerance = keyTolerance, f16Tolerance, f16Tolerance
 	}
 	outputs := uint64(4 * maxSplits * qPad)
 	splits := append(Poison(maxSplits*qPad), Poison(RoundUp(2*maxSplits*c.heads, 4))...)
@@ -273,7 +274,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 		},
 		Steps: steps,
 		Checks: []Check{
-			{"k_cache", cache.Format(), wantK, tolerance},
+			{"k_cache", cache.Keys().Format(), wantK, tolerance},
 			{"v_cache", cache.Format(), wantV, copyTolerance},
 			{"x", F32, want, outTolerance},
 		},

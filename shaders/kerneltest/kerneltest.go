@@ -58,6 +58,7 @@ type Format string
 const (
 	F32 Format = "f32"
 	F16 Format = "f16"
+	Key Format = "key" // a key in 16 bits: the square root of a number in [-1, 1], with its sign, as snorm16
 	U32 Format = "u32"
 )
 
@@ -220,10 +221,7 @@ func (r *Runner) step(step Step, buffers map[string]gpu.Buffer) error {
 
 // compare checks every number of got; an error starts with the number's index.
 func (c Check) compare(got, initial []byte) (Result, error) {
-	width := 4
-	if c.Format == F16 {
-		width = 2
-	}
+	width := c.Format.width()
 	r := Result{Buffer: c.Buffer, Tolerance: c.Tolerance}
 	if len(got) != width*len(c.Want) {
 		return r, fmt.Errorf(" has %d bytes, the reference has %d numbers of %d bytes", len(got), len(c.Want), width)
@@ -263,10 +261,21 @@ func (c Check) compare(got, initial []byte) (Result, error) {
 	return r, firstErr
 }
 
+// width is the bytes of a number.
+func (f Format) width() int {
+	if f == F16 || f == Key {
+		return 2
+	}
+	return 4
+}
+
 func (f Format) decode(raw []byte) float64 {
 	switch f {
 	case F16:
 		return float64(half.F16ToF32(binary.LittleEndian.Uint16(raw)))
+	case Key:
+		root := max(float64(int16(binary.LittleEndian.Uint16(raw)))/32767, -1)
+		return root * math.Abs(root)
 	case U32:
 		return float64(binary.LittleEndian.Uint32(raw))
 	}

@@ -5,7 +5,8 @@ package kerneltest
 //
 // Tolerances are relative to the largest magnitude of an output. float32 has 6e-8 relative rounding per operation; errors
 // of a sum of n terms grow like sqrt(n), here n <= 400, and sums of mixed signs lose one more digit: some 1e-6 in all.
-// float16 caches round once more, by up to 2^-11, or 2^-10 where a device truncates.
+// 16-bit caches round once more: values by up to 2^-11, or 2^-10 where a device truncates, and keys by half a step of
+// 2*sqrt(key)/32767, of a largest key of 1/16 at least, or by a whole one where the last bit before the rounding differs.
 
 import (
 	"fmt"
@@ -17,6 +18,7 @@ import (
 const (
 	f32Tolerance = 1e-5
 	f16Tolerance = 1.0 / 1024
+	keyTolerance = 4.0 / 32767
 	eps          = 1e-6
 )
 
@@ -223,6 +225,14 @@ func (h headShape) cache() KVShape {
 	return KVShape{KV: h.kv, NumPages: h.numPages() + 3, NumKVHeads: h.kvHeads, PageSize: h.pageSize, HeadDim: h.headDim}
 }
 
+// keySpread is that of random keys in a cache.
+func (h headShape) keySpread() float64 {
+	if h.kv == "f16" {
+		return 0.4 // some beyond 1 are clamped
+	}
+	return 1.5
+}
+
 // consts are the overrides that the attention kernels have in common.
 func (h headShape) consts() map[string]uint32 {
 	return map[string]uint32{
@@ -252,6 +262,7 @@ func (h headShape) qkNormRope(seed uint64) *Setup {
 	d, stride, cache := h.headDim, h.qkvStride(), h.cache()
 	qkv, norms := Rows(rng, h.tokens+1, stride, stride, 2), Normal(rng, 2*d, 1)
 	norms[d] = 96.5 // as Qwen3's k_norm has
+	cache.BoundKeys(norms)
 	table := RandomPageTable(rng, h.numPages(), cache.NumPages)
 	rope := RopeTable(h.kvLen(), d)
 
@@ -272,7 +283,7 @@ func (h headShape) qkNormRope(seed uint64) *Setup {
 	}
 	tolerance, copyTolerance := f32Tolerance, 0.0
 	if h.kv == "f16" {
-		tolerance, copyTolerance = f16Tolerance, f16Tolerance
+		tolerance, copyTolerance = keyTolerance, f16Tolerance
 	}
 	consts := h.consts()
 	consts["MAX_PAGES"] = uint32(h.numPages())
@@ -289,7 +300,7 @@ func (h headShape) qkNormRope(seed uint64) *Setup {
 		}},
 		Checks: []Check{
 			{"qkv", F32, wantQKV, f32Tolerance},
-			{"k_cache", cache.Format(), wantK, tolerance},
+			{"k_cache", cache.Keys().Format(), wantK, tolerance},
 			{"v_cache", cache.Format(), wantV, copyTolerance},
 		},
 	}
@@ -336,7 +347,7 @@ func (h headShape) attentionPrefill(seed uint64) *Setup {
 	cache := h.cache()
 	qkv := Normal(rng, (h.tokens+1)*h.qkvStride(), 2)
 	table := RandomPageTable(rng, h.numPages(), cache.NumPages)
-	keys, values := cache.Random(rng, table, h.kvLen(), 1.5), cache.Random(rng, table, h.kvLen(), 1)
+	keys, values := cache.Keys().Random(rng, table, h.kvLen(), h.keySpread()), cache.Random(rng, table, h.kvLen(), 1)
 	return h.attentionPrefillOf(cache, table, qkv, keys, values)
 }
 
@@ -348,7 +359,7 @@ func AttentionChunk(start, tokens int) (s *Setup, stride int) {
 	cache := h.cache()
 	qkv := Normal(rng, (h.tokens+1)*h.qkvStride(), 2)
 	table := RandomPageTable(rng, h.numPages(), cache.NumPages)
-	keys, values := cache.Random(rng, table, h.kvLen(), 1.5), cache.Random(rng, table, h.kvLen(), 1)
+	keys, values := cache.Keys().Random(rng, table, h.kvLen(), h.keySpread()), cache.Random(rng, table, h.kvLen(), 1)
 	h.start, h.tokens = start, tokens
 	return h.attentionPrefillOf(cache, table, qkv[start*h.qkvStride():], keys, values), h.qPad()
 }
@@ -364,7 +375,7 @@ func (h headShape) attentionPrefillOf(cache KVShape, table []uint32, qkv []float
 	want := Untouched((h.tokens + 1) * h.qPad())
 	for head := range h.heads {
 		kvHead := head * h.kvHeads / h.heads
-		k, v := cache.Head(keys, table, kvHead, h.kvLen()), cache.Head(values, table, kvHead, h.kvLen())
+		k, v := cache.Keys().Head(keys, table, kvHead, h.kvLen()), cache.Head(values, table, kvHead, h.kvLen())
 		for t := range h.tokens {
 			query := qkv[t*h.qkvStride()+head*h.headDim:][:h.headDim]
 			copy(want[t*h.qPad()+head*h.headDim:], attend(query, k[:h.start+t+1], v))
@@ -435,8 +446,9 @@ func copyPages(kv string, gridY uint32) *Setup {
 		}},
 	}
 	for _, name := range []string{"k_cache", "v_cache"} {
-		cache := s.Random(rng, []uint32{0, 1, 2, 3, 4, 5, 6}, s.NumPages*s.PageSize, 1)
 		want := Untouched(s.Len())
+		s.IsKeys = name == "k_cache"
+		cache := s.Random(rng, []uint32{0, 1, 2, 3, 4, 5, 6}, s.NumPages*s.PageSize, 1)
 		for p := 0; p < len(pairs); p += 2 {
 			for i := range pageLen {
 				want[int(pairs[p+1])*pageLen+i] = s.Get(cache, int(pairs[p])*pageLen+i)
