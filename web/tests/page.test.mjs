@@ -9,7 +9,8 @@ let server;
 let browser;
 
 before(async () => {
-  [server, browser] = await Promise.all([serve(fake), launch()]);
+  server = await serve(fake);
+  browser = await launch();
 });
 
 after(async () => {
@@ -479,6 +480,7 @@ describe("keyboard and width", () => {
       assert.ok(await page.evaluate(() => document.activeElement === document.body || document.activeElement.closest("dialog") !== null));
     }
     await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
     assert.ok(await page.evaluate(() => document.activeElement.classList.contains("model-button")));
     await page.keyboard.press("Enter");
     await page.getByRole("dialog", { name: "Model" }).waitFor();
