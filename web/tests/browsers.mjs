@@ -131,13 +131,18 @@ export async function inFirefox(url, failed) {
   let errors = "";
   child.stderr.on("data", (data) => (errors += data));
   const exited = new Promise((resolve) => child.on("exit", resolve));
-  exited.then((code) => failed(`Firefox ended with ${code}:\n${errors}`));
-  return async () => {
+  const kill = () => {
     try {
       process.kill(-child.pid); // and its content processes
     } catch {
       // it has ended
     }
+  };
+  process.once("exit", kill);
+  exited.then((code) => failed(`Firefox ended with ${code}:\n${errors}`));
+  return async () => {
+    kill();
     await exited;
+    process.off("exit", kill);
   };
 }

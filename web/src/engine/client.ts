@@ -151,7 +151,8 @@ export class QwenEngine {
     release = await acquireLock(options.takeOver ?? false, () => channel?.end(new QwenError("busy", "another tab took the engine over")));
     let loaded = false;
     try {
-      if (options.cache !== false) await navigator.storage?.persist?.().catch(() => false); // a worker cannot ask
+      // A worker cannot ask. Nobody waits for the answer: Firefox asks the user.
+      if (options.cache !== false) navigator.storage?.persist?.().catch(() => false);
       const worker = new Worker(options.workerURL ?? siteURL(QWEN_WORKER_FILE), { type: "module", name: "qwen-wgpu" });
       channel = new Channel(worker);
       channel.onDeviceLost = options.onDeviceLost;
