@@ -92,7 +92,8 @@ export async function load(choice: ModelChoice, takeOver = false): Promise<void>
       ...(contextTokens ? { contextTokens } : {}),
       onProgress(progress) {
         if (mine !== loadCount) return;
-        seen.add(progress.phase);
+        // The wasm is compiled first, without figures, and the kernels last.
+        if (progress.phase !== "compile" || progress.totalBytes > 0) seen.add(progress.phase);
         model.value = { kind: "loading", progress, seen };
       },
       onDeviceLost({ recovering }) {

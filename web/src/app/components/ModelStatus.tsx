@@ -90,32 +90,36 @@ function ChooseButton() {
 }
 
 const phases: { phase: LoadProgress["phase"]; label: string }[] = [
-  { phase: "compile", label: "Compile" },
   { phase: "check", label: "GPU check" },
   { phase: "download", label: "Download" },
   { phase: "upload", label: "To the GPU" },
+  { phase: "compile", label: "Compile" },
 ];
 
 function Loading({ name, progress: p, seen }: { name: string; progress: LoadProgress | null; seen: Set<LoadProgress["phase"]> }) {
-  const at = p ? phases.findIndex((x) => x.phase === p.phase) : -1;
-  const hasBytes = p !== null && p.totalBytes > 0;
+  const downloads = settings.value.model.kind === "url" && !p?.cached;
+  const isCounted = p !== null && p.totalBytes > 0; // in bytes, or while compiling in kernels
   return (
     <section class="card" aria-label={`Loading ${name}`}>
       <h2>Loading {name}</h2>
       <ol class="phases">
-        {phases.map(({ phase, label }, i) => {
-          const text = phase === "download" && p?.cached ? "From this device" : label;
-          const state = i === at ? "now" : seen.has(phase) ? "done" : "later";
+        {phases.map(({ phase, label }) => {
+          if (phase === "download" && !downloads) return null;
+          const state = phase === p?.phase ? "now" : seen.has(phase) ? "done" : "later";
           return (
             <li key={phase} class={state} aria-current={state === "now" ? "step" : undefined}>
-              {state === "done" ? <Icon name="check" /> : <span class="dot" />} {text}
+              {state === "done" ? <Icon name="check" /> : <span class="dot" />} {label}
             </li>
           );
         })}
       </ol>
-      <progress aria-label="Loaded" max={1} value={hasBytes ? p.loadedBytes / p.totalBytes : undefined} />
+      <progress aria-label="Loaded" max={1} value={isCounted ? p.loadedBytes / p.totalBytes : undefined} />
       <p class="muted small progress-text">
-        {hasBytes ? (
+        {isCounted && p.phase === "compile" ? (
+          <span>
+            {p.loadedBytes} of {p.totalBytes} kernels
+          </span>
+        ) : isCounted ? (
           <>
             <span>
               {bytes(p.loadedBytes)} of {bytes(p.totalBytes)}
