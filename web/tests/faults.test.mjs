@@ -61,7 +61,7 @@ async function retry(p, server) {
 
 /** Waits until the weights are moved to the GPU, or more. */
 async function downloaded(p) {
-  await p.locator('.phases .now:has-text("To the GPU"), .model-button .dot.ready').first().waitFor();
+  await p.locator('.phases li:is(.now, .done):has-text("To the GPU"), .model-button .dot.ready').first().waitFor();
 }
 
 /** Waits until all of the model has come but for the nth shard, which the server holds back. */
