@@ -52,10 +52,24 @@ dist: web/node_modules/.package-lock.json ## web/dist: the page as a static site
 	$(GO) run ./cmd/devserver dist $(FLAGS)
 
 .PHONY: test-web
-test-web: deps web/node_modules/.package-lock.json ## the page and the wasm engine in headless Chromium; types
+test-web: deps web/node_modules/.package-lock.json web/node/node_modules/.package-lock.json ## the page and the wasm engine in headless Chromium; types
 	cd web && npm run --silent check
 	$(GO) build -o build/devserver ./cmd/devserver
 	cd web && DEVSERVER=$(CURDIR)/build/devserver npm run --silent test
+
+# The wasm program with Go's own glue beside it, and Dawn for Node: what bench-wasm needs, on a machine without a network too.
+WASM_SOURCES := $(GO_SOURCES) $(shell find models -type f 2>/dev/null)
+bin/qwen.wasm: $(WASM_SOURCES)
+	GOOS=js GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $@ ./cmd/wasm
+	cp "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" bin/
+
+web/node/node_modules/.package-lock.json: web/node/package-lock.json web/node/package.json
+	cd web/node && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: bench-wasm
+bench-wasm: bin/qwen.wasm web/node/node_modules/.package-lock.json ## the wasm build on this machine's GPU (Dawn in Node), as JSON; FLAGS="--model DIR ..."
+	@node web/node/bench.mjs $(FLAGS)
 
 .PHONY: test-gowebgpu
 test-gowebgpu: deps ## the GPU tests on the second driver, wgpu 0.17 through go-webgpu (downloads it)

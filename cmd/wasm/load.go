@@ -268,6 +268,7 @@ func (p *program) stats() (any, error) {
 		return nil, errNotLoaded
 	}
 	cache := e.CacheStats()
+	runtime.GC() // a few milliseconds, so that HeapBytes is what is needed
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	s := stats{

@@ -139,8 +139,10 @@ export async function inFirefox(url, failed) {
     }
   };
   process.once("exit", kill);
-  exited.then((code) => failed(`Firefox ended with ${code}:\n${errors}`));
+  let stopping = false;
+  exited.then((code) => stopping || failed(`Firefox ended with ${code}:\n${errors}`));
   return async () => {
+    stopping = true;
     kill();
     await exited;
     process.off("exit", kill);
