@@ -196,14 +196,15 @@ func (l *loader) plane(buf gpu.Buffer, at *uint64, plane weights.Plane) error {
 	})
 }
 
-// kernel compiles a specialized kernel once.
+// kernel compiles a specialized kernel once: layers ask for the same ones.
 func (r *Runner) kernel(name string, opt shaders.Options) (gpu.Kernel, error) {
+	key := fmt.Sprintf("%s %+v", name, opt)
+	if k, ok := r.kernels[key]; ok {
+		return k, nil
+	}
 	desc, err := shaders.Specialize(name, opt)
 	if err != nil {
 		return nil, err
-	}
-	if k, ok := r.kernels[desc.WGSL]; ok {
-		return k, nil
 	}
 	var k gpu.Kernel
 	if a, ok := r.dev.(gpu.AsyncCompiler); ok && r.loading {
@@ -218,7 +219,7 @@ func (r *Runner) kernel(name string, opt shaders.Options) (gpu.Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("forward: kernel %s: %w", name, err)
 	}
-	r.kernels[desc.WGSL] = k
+	r.kernels[key] = k
 	return k, nil
 }
 

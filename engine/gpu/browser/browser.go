@@ -75,7 +75,7 @@ type device struct {
 	id      uint32
 	info    gpu.AdapterInfo
 	lost    atomic.Pointer[string] // why, nil while all is well
-	failure atomic.Pointer[string] // an error told outside of any call
+	failure atomic.Pointer[error]  // the first error told outside of any call
 
 	mu      sync.Mutex
 	closed  bool
@@ -108,10 +108,12 @@ func (d *device) ready() error {
 		return err
 	}
 	if f := d.failure.Swap(nil); f != nil {
-		return fmt.Errorf("an earlier call failed: %s", *f)
+		return fmt.Errorf("an earlier call failed: %w", *f)
 	}
 	return nil
 }
+
+func (d *device) fail(err error) { d.failure.CompareAndSwap(nil, &err) }
 
 type buffer struct {
 	gpu.CheckedBuffer
@@ -131,6 +133,8 @@ func (b *buffer) Release() {
 var usageBits = map[gpu.Usage]uint32{gpu.UsageStorage: 0x80, gpu.UsageUniform: 0x40, gpu.UsageCopySrc: 0x4, gpu.UsageCopyDst: 0x8}
 
 func (d *device) NewBuffer(label string, sizeBytes uint64, usage gpu.Usage) (gpu.Buffer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	b, err := d.newBuffer(label, sizeBytes, usage)
 	if err != nil {
 		return nil, fmt.Errorf("browser: %w", err)
@@ -138,11 +142,10 @@ func (d *device) NewBuffer(label string, sizeBytes uint64, usage gpu.Usage) (gpu
 	return b, nil
 }
 
+// newBuffer needs the mutex.
 func (d *device) newBuffer(label string, sizeBytes uint64, usage gpu.Usage) (*buffer, error) {
-	d.mu.Lock()
 	checked, err := d.checks.NewBuffer(label, sizeBytes, usage)
 	if err != nil {
-		d.mu.Unlock()
 		return nil, err
 	}
 	var bits uint32
@@ -151,14 +154,10 @@ func (d *device) newBuffer(label string, sizeBytes uint64, usage gpu.Usage) (*bu
 			bits |= bit
 		}
 	}
-	token, done := begin(d)
-	id := jsBuffer(d.id, token, label, float64(sizeBytes), bits)
-	d.mu.Unlock()
-	if err := (<-done).err(); err != nil {
-		jsReleaseBuffer(id)
-		return nil, fmt.Errorf("buffer %q of %d bytes on %s: %w", label, sizeBytes, d.info.Name, err)
-	}
-	return &buffer{CheckedBuffer: checked, d: d, id: id}, nil
+	// A model has hundreds of buffers and each answer takes a trip to the GPU's process, so nobody waits for it: a refusal
+	// is the error of the next call.
+	token := expect(pendingCall{d: d, what: fmt.Sprintf("buffer %q of %d bytes on %s", label, sizeBytes, d.info.Name)})
+	return &buffer{CheckedBuffer: checked, d: d, id: jsBuffer(d.id, token, label, float64(sizeBytes), bits)}, nil
 }
 
 // The browser copies what is written and holds it until the GPU has it: large writes go in chunks, with at most two
@@ -245,7 +244,7 @@ func (d *device) NewKernelAsync(desc gpu.KernelDesc) (gpu.Kernel, func() error) 
 		err := (<-done).err()
 		if err == nil {
 			d.mu.Lock()
-			err = d.usable() // WebGPU hands out pipelines of a lost device too
+			err = d.ready() // WebGPU hands out pipelines of a lost device too
 			d.mu.Unlock()
 		}
 		if err != nil {
@@ -308,9 +307,6 @@ func (d *device) Submit(pass *gpu.Pass) error {
 	if pass == nil {
 		return errors.New("browser: submit: the pass is nil")
 	}
-	if err := d.needScratch(pass); err != nil {
-		return fmt.Errorf("browser: pass %q: %w", pass.Label, err)
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.ready(); err != nil {
@@ -322,7 +318,9 @@ func (d *device) Submit(pass *gpu.Pass) error {
 		if err := d.checks.Step(s); err != nil {
 			return fmt.Errorf("browser: pass %q, step %d: %w", pass.Label, i, err)
 		}
-		d.encode(s)
+		if err := d.encode(s); err != nil {
+			return fmt.Errorf("browser: pass %q, step %d: %w", pass.Label, i, err)
+		}
 	}
 	if len(d.code) > 0 {
 		jsSubmit(d.id, unsafe.Pointer(&d.code[0]), uint32(len(d.code)))
@@ -330,40 +328,32 @@ func (d *device) Submit(pass *gpu.Pass) error {
 	return nil
 }
 
-// needScratch makes the scratch buffer before a pass that copies within one buffer: it must not wait under the mutex.
-func (d *device) needScratch(pass *gpu.Pass) error {
-	for i := range pass.Steps {
-		if s := &pass.Steps[i]; s.Src != nil && s.Src == s.Dst && d.scratch == nil {
-			b, err := d.newBuffer("scratch", scratchBytes, gpu.UsageCopySrc|gpu.UsageCopyDst)
-			if err != nil {
-				return err
-			}
-			d.scratch = b
-		}
-	}
-	return nil
-}
-
 // encode appends a checked step.
-func (d *device) encode(s *gpu.Step) {
+func (d *device) encode(s *gpu.Step) (err error) {
 	if s.Kernel != nil {
 		if s.Grid[0] != 0 && s.Grid[1] != 0 && s.Grid[2] != 0 {
 			d.code = append(d.code, opDispatch, s.Kernel.(*kernel).id, s.Group.(*bindGroup).id, s.Grid[0], s.Grid[1], s.Grid[2])
 		}
-		return
+		return nil
 	}
 	src, dst := s.Src.(*buffer), s.Dst.(*buffer)
 	if src != dst {
 		if s.SizeBytes > 0 {
 			d.encodeCopy(src, s.SrcOffset, dst, s.DstOffset, s.SizeBytes)
 		}
-		return
+		return nil
+	}
+	if d.scratch == nil {
+		if d.scratch, err = d.newBuffer("scratch", scratchBytes, gpu.UsageCopySrc|gpu.UsageCopyDst); err != nil {
+			return err
+		}
 	}
 	for at := uint64(0); at < s.SizeBytes; at += scratchBytes {
 		n := min(scratchBytes, s.SizeBytes-at)
 		d.encodeCopy(src, s.SrcOffset+at, d.scratch, 0, n)
 		d.encodeCopy(d.scratch, 0, dst, s.DstOffset+at, n)
 	}
+	return nil
 }
 
 func (d *device) encodeCopy(src *buffer, from uint64, dst *buffer, to, size uint64) {

@@ -52,6 +52,7 @@ var events struct {
 type pendingCall struct {
 	d    *device // nil while a device is requested
 	done chan completion
+	what string // where nobody waits (done is nil): what failed if it does
 }
 
 var install = sync.OnceValue(func() error {
@@ -78,12 +79,16 @@ var install = sync.OnceValue(func() error {
 
 // begin makes a token and the channel on which its completion will come.
 func begin(d *device) (uint32, chan completion) {
+	done := make(chan completion, 1)
+	return expect(pendingCall{d: d, done: done}), done
+}
+
+func expect(p pendingCall) uint32 {
 	events.mu.Lock()
 	defer events.mu.Unlock()
 	events.last++
-	done := make(chan completion, 1)
-	events.pending[events.last] = pendingCall{d, done}
-	return events.last, done
+	events.pending[events.last] = p
+	return events.last
 }
 
 func finish(token uint32, c completion) {
@@ -92,7 +97,15 @@ func finish(token uint32, c completion) {
 	p, ok := events.pending[token]
 	if ok {
 		delete(events.pending, token)
+		p.settle(c)
+	}
+}
+
+func (p pendingCall) settle(c completion) {
+	if p.done != nil {
 		p.done <- c
+	} else if err := c.err(); err != nil {
+		p.d.fail(fmt.Errorf("%s: %w", p.what, err))
 	}
 }
 
@@ -103,7 +116,7 @@ func finishAll(d *device, c completion) {
 	for token, p := range events.pending {
 		if p.d == d {
 			delete(events.pending, token)
-			p.done <- c
+			p.settle(c)
 		}
 	}
 }
@@ -121,5 +134,5 @@ func trouble(id uint32, lost bool, text string) {
 		finishAll(d, completion{statusLost, text})
 		return
 	}
-	d.failure.CompareAndSwap(nil, &text)
+	d.fail(errors.New(text))
 }
