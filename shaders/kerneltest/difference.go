@@ -56,10 +56,7 @@ func Differences(c Case, got, want map[string][]byte) map[string]float64 {
 	out := map[string]float64{}
 	for _, check := range c.Build().Checks {
 		a, b := got[check.Buffer], want[check.Buffer]
-		width := 4
-		if check.Format == F16 {
-			width = 2
-		}
+		width := check.Format.width()
 		if len(a) != len(b) || len(a) != width*len(check.Want) {
 			out[check.Buffer] = math.Inf(1)
 			continue
