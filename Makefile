@@ -71,6 +71,12 @@ web/node/node_modules/.package-lock.json: web/node/package-lock.json web/node/pa
 bench-wasm: bin/qwen.wasm web/node/node_modules/.package-lock.json ## the wasm build on this machine's GPU (Dawn in Node), as JSON; FLAGS="--model DIR ..."
 	@node web/node/bench.mjs $(FLAGS)
 
+.PHONY: bench-wasm-pack
+bench-wasm-pack: bin/qwen.wasm web/node/node_modules/.package-lock.json ## build/bench-wasm.tar.xz: bench-wasm with Node and Dawn, for a machine without a network (unpack; ./node web/node/bench.mjs --model DIR)
+	mkdir -p build
+	tar -cJf build/bench-wasm.tar.xz --transform='s,^.*/node$$,node,' "$$(node -p process.execPath)" bin/qwen.wasm bin/wasm_exec.js web/node/*.mjs web/node/package.json \
+	  web/node/node_modules/webgpu/index.js web/node/node_modules/webgpu/package.json "web/node/node_modules/webgpu/dist/$$(node -p 'process.platform + "-" + process.arch')" engine/gpu/browser/glue.js
+
 .PHONY: test-gowebgpu
 test-gowebgpu: deps ## the GPU tests on the second driver, wgpu 0.17 through go-webgpu (downloads it)
 	$(GO) test -tags gowebgpu ./engine ./engine/gpu/native ./engine/forward ./shaders
