@@ -8,6 +8,7 @@ needed=(
   "mesa-vulkan-drivers:/usr/share/vulkan/icd.d/lvp_icd*.json" # lavapipe, a Vulkan device on the CPU
   "libvulkan1:/usr/lib/*/libvulkan.so.1"                      # the Vulkan loader
   "chromium:/usr/bin/chromium"                                # WebGPU in a browser, on SwiftShader
+  "firefox-esr:/usr/bin/firefox-esr"                          # a second browser engine, on lavapipe
 )
 
 # Node is not taken from Debian 12, whose release is too old.
