@@ -93,6 +93,25 @@ export async function runChecks({ engineURL, modelURL, expected }) {
   return { adapter: info.adapter, wasmBytes: stats.wasmBytes };
 }
 
+/** The answers of the model in the box to evaluation questions, in the form of qwen-wgpu eval --out. */
+export async function evaluate({ engineURL, questions }) {
+  const { QwenEngine } = await import(engineURL);
+  const engine = await QwenEngine.load("tiny", { contextTokens: 2048 });
+  const answers = [];
+  for (const q of questions) {
+    const { choices } = await engine.chat.completions.create({ messages: q.messages, tools: q.tools, enable_thinking: q.thinking, temperature: 0, max_tokens: 320 });
+    const { content, reasoning_content, tool_calls } = choices[0].message;
+    answers.push({
+      id: q.id,
+      ...(reasoning_content && { reasoning: reasoning_content }),
+      ...(content && { content }),
+      ...(tool_calls && { tool_calls: tool_calls.map((c) => ({ name: c.function.name, arguments: JSON.parse(c.function.arguments) })) }),
+    });
+  }
+  await engine.close();
+  return answers;
+}
+
 /** The directory that a user picked: here one of the origin's own file system. */
 export async function fromDirectory({ engineURL, modelURL, damage }) {
   const { QwenEngine } = await import(engineURL);

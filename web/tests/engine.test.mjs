@@ -1,11 +1,12 @@
 // engine.js and the wasm as others use them: without the chat page, in Chromium and Firefox, and under Node.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join } from "node:path";
 import { after, before, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { brotliCompressSync, constants } from "node:zlib";
 import { firefox, inFirefox, work } from "./browsers.mjs";
 import { ModelServer, randomModel } from "./faults-server.mjs";
@@ -152,6 +153,26 @@ test("Chromium: a picked directory, whole and damaged", () =>
     await page.call("fromDirectory");
     const { shards } = JSON.parse(readFileSync(join(dir, "manifest.json"), "utf8"));
     await page.call("fromDirectory", { damage: shards[0].name });
+  }));
+
+// All 40 questions where asked: SwiftShader decodes 5 tokens a second.
+test("Chromium: the model in the box answers as natively", { timeout: 1800_000 }, (t) =>
+  withChromium(async (browser) => {
+    const all = join(root, "testdata/tiny-eval/questions.jsonl");
+    const lines = readFileSync(all, "utf8").trim().split("\n").map((line) => JSON.parse(line)).filter((q) => q.subset);
+    const questions = process.env.QWEN_WGPU_ALL_QUESTIONS === "1" ? lines : lines.filter((_, i) => i % 8 === 0);
+    const asked = join(work, "questions.jsonl");
+    writeFileSync(asked, questions.map((q) => JSON.stringify(q) + "\n").join(""));
+    const out = join(work, "answers.jsonl");
+    // Its exit status says how many are right; here it matters that they are the same.
+    spawnSync(join(work, "qwen-wgpu"), ["eval", "--questions", asked, "--device", "gpu", "--tune", "off", "--out", out]);
+    const want = readFileSync(out, "utf8").trim().split("\n").map((line) => JSON.parse(line)).map(({ kind, right, ...answer }) => answer);
+    assert.ok(want.length === questions.length && want.length >= 3, `${want.length} answers to ${questions.length} questions`);
+    const page = await chromiumPage(browser);
+    const got = await page.call("evaluate", { questions });
+    const differ = want.filter((w, i) => !isDeepStrictEqual(got[i], w)).length;
+    t.diagnostic(`${want.length - differ} of ${want.length} answers are the same`);
+    assert.deepEqual(got, want);
   }));
 
 test("Firefox: load, chat, cancel, lost device", { timeout: 300_000, skip: !existsSync(firefox) && `${firefox} is not installed` }, async (t) => {
