@@ -34,6 +34,9 @@ func (b *CheckedBuffer) Label() string { return b.label }
 // Size is the buffer's size in bytes.
 func (b *CheckedBuffer) Size() uint64 { return b.size }
 
+// Released tells whether the buffer has been released.
+func (b *CheckedBuffer) Released() bool { return b.released }
+
 // MarkReleased tells whether this is the first release.
 func (b *CheckedBuffer) MarkReleased() bool {
 	first := !b.released
@@ -188,9 +191,6 @@ func (c *Checks) NewKernel(desc KernelDesc) (CheckedKernel, error) {
 }
 
 func (c *Checks) kernel(kern Kernel) (*CheckedKernel, error) {
-	if err := c.Usable(); err != nil {
-		return nil, fmt.Errorf("kernel: %w", err)
-	}
 	own, ok := kern.(interface{ checkedKernel() *CheckedKernel })
 	if !ok {
 		return nil, fmt.Errorf("%T is no kernel of this package", kern)
@@ -207,7 +207,11 @@ func (c *Checks) kernel(kern Kernel) (*CheckedKernel, error) {
 
 // Bind checks the arguments of Device.Bind and returns the bindings' sizes with 0 resolved.
 func (c *Checks) Bind(kern Kernel, bindings []Binding) (CheckedGroup, []uint64, error) {
-	k, err := c.kernel(kern)
+	err := c.Usable()
+	var k *CheckedKernel
+	if err == nil {
+		k, err = c.kernel(kern)
+	}
 	if err != nil {
 		return CheckedGroup{}, nil, fmt.Errorf("bind: %w", err)
 	}
@@ -271,7 +275,7 @@ func (g *CheckedGroup) conflicts(bindings []Binding, sizes []uint64) error {
 	return nil
 }
 
-// Step checks one step of a pass.
+// Step checks one step of a pass. The caller has asked whether the device is usable.
 func (c *Checks) Step(s *Step) error {
 	switch {
 	case s.Kernel != nil && (s.Src != nil || s.Dst != nil):

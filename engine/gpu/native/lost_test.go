@@ -74,7 +74,11 @@ func TestFatalErrorBecomesErrLost(t *testing.T) {
 		s := pending.(*readback).s
 		d.(*device).waitFor(s)
 		var bad gpu.Pass
-		bad.Copy(r.y, 0, &buffer{d: d.(*device), label: "mapped", size: s.size, usage: gpu.UsageCopyDst, raw: s.raw, ref: s.ref}, 0, 4)
+		mapped, err := d.(*device).checks.NewBuffer("mapped", s.size, gpu.UsageCopyDst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad.Copy(r.y, 0, &buffer{CheckedBuffer: mapped, d: d.(*device), raw: s.raw, ref: s.ref}, 0, 4)
 		if err := d.Submit(&bad); !errors.Is(err, gpu.ErrLost) {
 			t.Fatalf("round %d: copy to a mapped buffer: %v, want ErrLost", round, err)
 		}

@@ -64,9 +64,10 @@ func Open(o Options) (gpu.Device, error) {
 	queue := raw.GetQueue()
 	d := &device{
 		raw: raw, queue: queue, dev: dev, q: handle(queue), watch: watch,
-		info: c.Info, limits: c.Limits,
+		info:    c.Info,
 		layouts: map[string]*layout{}, live: map[releaser]struct{}{},
 	}
+	d.checks = gpu.Checks{Adapter: c.Info.Name, Limits: c.Limits, Usable: d.usable}
 	d.staging.init()
 	return d, nil
 }
@@ -79,7 +80,7 @@ type device struct {
 	dev, q unsafe.Pointer // the same two as C pointers
 	watch  *C.qw_watch    // never freed: the library may report at any time
 	info   gpu.AdapterInfo
-	limits gpu.Limits
+	checks gpu.Checks
 
 	lost atomic.Pointer[string] // why, nil while all is well
 
@@ -87,7 +88,6 @@ type device struct {
 	closed  bool
 	layouts map[string]*layout
 	live    map[releaser]struct{} // what Close must release
-	epoch   uint64                // counts released buffers, so that bind groups are rechecked only then
 	steps   []C.qw_step           // reused by Submit
 	scratch *buffer               // for copies within one buffer
 
@@ -104,21 +104,14 @@ type releaser interface{ releaseLocked() }
 
 func (d *device) Info() gpu.AdapterInfo { return d.info }
 
-func (d *device) Limits() gpu.Limits { return d.limits }
+func (d *device) Limits() gpu.Limits { return d.checks.Limits }
 
 type buffer struct {
-	d        *device
-	label    string
-	size     uint64 // bytes
-	usage    gpu.Usage
-	raw      *wgpuBuffer
-	ref      unsafe.Pointer
-	released bool
+	gpu.CheckedBuffer
+	d   *device
+	raw *wgpuBuffer
+	ref unsafe.Pointer
 }
-
-func (b *buffer) Label() string { return b.label }
-
-func (b *buffer) Size() uint64 { return b.size }
 
 func (b *buffer) Release() {
 	b.d.mu.Lock()
@@ -127,12 +120,10 @@ func (b *buffer) Release() {
 }
 
 func (b *buffer) releaseLocked() {
-	if b.released {
+	if !b.MarkReleased() {
 		return
 	}
-	b.released = true
-	b.d.epoch++
-	b.d.allocated -= b.size
+	b.d.allocated -= b.Size()
 	delete(b.d.live, b)
 	// Destroy frees the memory as soon as the GPU is through with it; Release alone would keep it while any bind
 	// group refers to it.
@@ -168,14 +159,8 @@ func wgpuUsage(u gpu.Usage) wgpuBufferUsage {
 }
 
 func (d *device) NewBuffer(label string, sizeBytes uint64, usage gpu.Usage) (gpu.Buffer, error) {
-	if err := d.checkNewBuffer(label, sizeBytes, usage); err != nil {
-		return nil, err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.usable(); err != nil {
-		return nil, fmt.Errorf("native: buffer %q: %w", label, err)
-	}
 	b, err := d.newBufferLocked(label, sizeBytes, usage)
 	if err != nil {
 		return nil, err
@@ -184,18 +169,25 @@ func (d *device) NewBuffer(label string, sizeBytes uint64, usage gpu.Usage) (gpu
 }
 
 func (d *device) newBufferLocked(label string, sizeBytes uint64, usage gpu.Usage) (*buffer, error) {
+	checked, err := d.checks.NewBuffer(label, sizeBytes, usage)
+	if err == nil {
+		err = checkNUL("buffer", label)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("native: %w", err)
+	}
 	// The library would go on in slower memory of the host, or be stopped by the system, so the sum is checked here.
-	if total := d.limits.MemoryBytes; total != 0 && sizeBytes > total-min(total, d.allocated) {
+	if total := d.checks.Limits.MemoryBytes; total != 0 && sizeBytes > total-min(total, d.allocated) {
 		return nil, fmt.Errorf("native: buffer %q: %d bytes do not fit; %s has %d bytes of memory and %d are in use here: %w",
 			label, sizeBytes, d.info.Name, total, d.allocated, gpu.ErrOutOfMemory)
 	}
 	raw, err := d.createBuffer(label, sizeBytes, wgpuUsage(usage))
 	if err != nil {
 		return nil, fmt.Errorf("native: buffer %q of %d bytes on %s, where %d of %d bytes are in use here: %w",
-			label, sizeBytes, d.info.Name, d.allocated, d.limits.MemoryBytes, err)
+			label, sizeBytes, d.info.Name, d.allocated, d.checks.Limits.MemoryBytes, err)
 	}
 	d.allocated += sizeBytes
-	b := &buffer{d: d, label: label, size: sizeBytes, usage: usage, raw: raw, ref: handle(raw)}
+	b := &buffer{CheckedBuffer: checked, d: d, raw: raw, ref: handle(raw)}
 	d.live[b] = struct{}{}
 	return b, nil
 }
@@ -210,13 +202,13 @@ const (
 func (d *device) Write(buf gpu.Buffer, offset uint64, data []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b, err := d.checkRange("write to", buf, offset, uint64(len(data)), gpu.UsageCopyDst)
-	if err != nil {
+	if _, err := d.checks.Range("write to", buf, offset, uint64(len(data)), gpu.UsageCopyDst); err != nil {
 		return fmt.Errorf("native: %w", err)
 	}
+	b := buf.(*buffer)
 	if len(data) >= largeWriteBytes {
 		if err := d.upload.write(d, b, offset, data); err != nil {
-			return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(data), offset, b.label, err)
+			return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(data), offset, b.Label(), err)
 		}
 		return d.usable()
 	}
@@ -226,11 +218,11 @@ func (d *device) Write(buf gpu.Buffer, offset uint64, data []byte) error {
 	var caught C.qw_error
 	C.qw_write(d.dev, d.q, b.ref, C.uint64_t(offset), unsafe.Pointer(&data[0]), C.size_t(len(data)), &caught)
 	if err := d.takeError(&caught); err != nil {
-		return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(data), offset, b.label, err)
+		return fmt.Errorf("native: write %d bytes at %d of buffer %q: %w", len(data), offset, b.Label(), err)
 	}
 	if d.unflushed += uint64(len(data)); d.unflushed >= flushBytes {
 		if err := d.flushLocked(); err != nil {
-			return fmt.Errorf("native: write to buffer %q: %w", b.label, err)
+			return fmt.Errorf("native: write to buffer %q: %w", b.Label(), err)
 		}
 	}
 	return d.usable()
@@ -249,15 +241,12 @@ func (d *device) flushLocked() error {
 }
 
 type kernel struct {
-	d        *device
-	label    string
-	layout   *layout
-	raw      *wgpuPipeline
-	ref      unsafe.Pointer
-	released bool
+	gpu.CheckedKernel
+	d      *device
+	layout *layout
+	raw    *wgpuPipeline
+	ref    unsafe.Pointer
 }
-
-func (k *kernel) Label() string { return k.label }
 
 func (k *kernel) Release() {
 	k.d.mu.Lock()
@@ -266,22 +255,22 @@ func (k *kernel) Release() {
 }
 
 func (k *kernel) releaseLocked() {
-	if k.released {
+	if !k.MarkReleased() {
 		return
 	}
-	k.released = true
 	delete(k.d.live, k)
 	k.raw.Release()
 }
 
 func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
-	if err := d.checkKernelDesc(desc); err != nil {
-		return nil, err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.usable(); err != nil {
-		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
+	checked, err := d.checks.NewKernel(desc)
+	if err == nil {
+		err = checkNUL("kernel", desc.Label)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("native: %w", err)
 	}
 	l, err := d.layoutFor(desc.Bindings)
 	if err != nil {
@@ -291,20 +280,16 @@ func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
 	}
-	k := &kernel{d: d, label: desc.Label, layout: l, raw: raw, ref: handle(raw)}
+	k := &kernel{CheckedKernel: checked, d: d, layout: l, raw: raw, ref: handle(raw)}
 	d.live[k] = struct{}{}
 	return k, nil
 }
 
 type bindGroup struct {
-	d        *device
-	label    string // of the kernel it was made for
-	layout   *layout
-	buffers  []*buffer
-	raw      *wgpuBindGroup
-	ref      unsafe.Pointer
-	epoch    uint64 // the device's epoch when the buffers were last seen alive
-	released bool
+	gpu.CheckedGroup
+	d   *device
+	raw *wgpuBindGroup
+	ref unsafe.Pointer
 }
 
 func (g *bindGroup) Release() {
@@ -314,10 +299,9 @@ func (g *bindGroup) Release() {
 }
 
 func (g *bindGroup) releaseLocked() {
-	if g.released {
+	if !g.MarkReleased() {
 		return
 	}
-	g.released = true
 	delete(g.d.live, g)
 	g.raw.Release()
 }
@@ -325,26 +309,20 @@ func (g *bindGroup) releaseLocked() {
 func (d *device) Bind(k gpu.Kernel, bindings ...gpu.Binding) (gpu.BindGroup, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	kern, err := d.checkKernel(k)
-	if err != nil {
-		return nil, fmt.Errorf("native: bind: %w", err)
-	}
-	buffers, sizes, err := d.checkBindings(kern, bindings)
+	checked, sizes, err := d.checks.Bind(k, bindings)
 	if err != nil {
 		return nil, fmt.Errorf("native: %w", err)
 	}
+	kern := k.(*kernel)
 	entries := make([]wgpuBindGroupEntry, len(bindings))
-	for i, b := range buffers {
-		entries[i] = wgpuBindGroupEntry{Binding: uint32(i), Buffer: b.raw, Offset: bindings[i].Offset, Size: sizes[i]}
+	for i, b := range bindings {
+		entries[i] = wgpuBindGroupEntry{Binding: uint32(i), Buffer: b.Buffer.(*buffer).raw, Offset: b.Offset, Size: sizes[i]}
 	}
-	raw, err := d.createBindGroup(kern.label, kern.layout, entries)
+	raw, err := d.createBindGroup(kern.Label(), kern.layout, entries)
 	if err != nil {
-		return nil, fmt.Errorf("native: bind group of kernel %q: %w", kern.label, err)
+		return nil, fmt.Errorf("native: bind group of kernel %q: %w", kern.Label(), err)
 	}
-	g := &bindGroup{
-		d: d, label: kern.label, layout: kern.layout, buffers: buffers,
-		raw: raw, ref: handle(raw), epoch: d.epoch,
-	}
+	g := &bindGroup{CheckedGroup: checked, d: d, raw: raw, ref: handle(raw)}
 	d.live[g] = struct{}{}
 	return g, nil
 }

@@ -152,7 +152,6 @@ func (d *device) createBuffer(label string, size uint64, usage wgpuBufferUsage) 
 // layout is a bind group layout and the pipeline layout over it, one for each list of kinds, so that kernels with the
 // same bindings share bind groups.
 type layout struct {
-	kinds    []gpu.BindingKind
 	groups   *wgpuBindGroupLayout
 	pipeline *wgpuPipelineLayout
 }
@@ -179,7 +178,7 @@ func (d *device) layoutFor(kinds []gpu.BindingKind) (*layout, error) {
 			Buffer: wgpuBufferBindingLayout{Type: kind},
 		}
 	}
-	l := &layout{kinds: append([]gpu.BindingKind(nil), kinds...)}
+	l := new(layout)
 	err := d.scoped(func() (err error) {
 		l.groups, err = d.raw.CreateBindGroupLayout(&wgpuBindGroupLayoutDescriptor{Entries: entries})
 		return err

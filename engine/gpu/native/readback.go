@@ -74,7 +74,7 @@ func stagingSize(size uint64) uint64 {
 }
 
 func (p *stagingPool) take(d *device, size uint64) (*stagingBuffer, error) {
-	size = min(stagingSize(size), d.limits.MaxBufferBytes)
+	size = min(stagingSize(size), d.checks.Limits.MaxBufferBytes)
 	if list := p.free[size]; len(list) > 0 {
 		s := list[len(list)-1]
 		p.free[size] = list[:len(list)-1]
@@ -141,17 +141,17 @@ type readback struct {
 func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readback, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b, err := d.checkRange("download from", buf, offset, sizeBytes, gpu.UsageCopySrc)
-	if err != nil {
+	if _, err := d.checks.Range("download from", buf, offset, sizeBytes, gpu.UsageCopySrc); err != nil {
 		return nil, fmt.Errorf("native: %w", err)
 	}
-	r := &readback{d: d, label: b.label, size: sizeBytes}
+	b := buf.(*buffer)
+	r := &readback{d: d, label: b.Label(), size: sizeBytes}
 	if sizeBytes == 0 {
 		return r, nil
 	}
 	s, err := d.staging.take(d, sizeBytes)
 	if err != nil {
-		return nil, fmt.Errorf("native: download from buffer %q: %w", b.label, err)
+		return nil, fmt.Errorf("native: download from buffer %q: %w", b.Label(), err)
 	}
 	step := []C.qw_step{{
 		op: C.QW_COPY, a: C.uintptr_t(uintptr(b.ref)), a_off: C.uint64_t(offset),
@@ -165,7 +165,7 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readbac
 	}
 	if err != nil {
 		d.staging.destroy(s)
-		return nil, fmt.Errorf("native: download from buffer %q: %w", b.label, err)
+		return nil, fmt.Errorf("native: download from buffer %q: %w", b.Label(), err)
 	}
 	d.staging.pending = append(d.staging.pending, s)
 	r.s = s
