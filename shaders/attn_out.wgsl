@@ -6,7 +6,7 @@
 // 3 weights    vec4<u32> [rows, K_PAD] bf16, q8 or q4
 // 4 x          f32       [rows of all parts] residual stream, in place
 // 5 scales     u32       f16 pairs, with q8 and q4 only
-// Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
+// Grid: ceil(rows / GROUP_ROWS) workgroups, folded into x and y; a workgroup owns GROUP_ROWS = ROWS*WORKGROUP_SIZE/THREADS_PER_ROW rows.
 // Accumulates in f32. Parity test: kerneltest "attention+attn_out".
 
 override K_PAD: u32 = 2048u; // NUM_HEADS*HEAD_DIM rounded up to 32
@@ -16,7 +16,11 @@ override MAX_SPLITS: u32 = 4u;    // more are combined by combine_splits before 
 override COEFS: u32 = 64u;        // MAX_SPLITS*NUM_HEADS
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
+override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
+override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
+override UNROLL: u32 = 1u;
 override STAGE_ROUNDS: u32 = 1u;
+override DIRECT: u32 = 0u;        // 1: inputs do not go through workgroup memory
 override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
 override NUM_ROWS: u32 = 4096u;   // of this part
 
@@ -46,7 +50,10 @@ fn input4(i: u32) -> vec4<f32> {
     return v;
 }
 
+const HAS_NORM: bool = false;
+
 //#include weight
+//#include dot
 //#include matvec
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -67,10 +74,9 @@ fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) gr
         }
     }
     workgroupBarrier();
-    let row = quad_row(tid, group, num_groups);
-    let sums = matvec4(row, tid);
-    let lane = tid % THREADS_PER_ROW;
-    if (lane < 4u && row + lane < NUM_ROWS) {
-        x[ROW_START + row + lane] += sums[lane];
+    let row = first_row(group, num_groups);
+    matvec(row, tid);
+    if (tid < GROUP_ROWS && row + tid < NUM_ROWS) {
+        x[ROW_START + row + tid] += row_sum(tid);
     }
 }

@@ -20,11 +20,6 @@ struct MatrixPart {
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
 
-// weight_*.wgsl asks for it; only decode's matrix-vector products call what uses it.
-fn staged4(load: u32, j: u32) -> vec4<f32> {
-    return vec4<f32>(0.0);
-}
-
 //#include weight
 
 @compute @workgroup_size(64)

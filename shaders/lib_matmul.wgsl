@@ -5,11 +5,6 @@
 const A_STRIDE4: u32 = A_STRIDE / 4u;
 const OUT_STRIDE4: u32 = OUT_STRIDE / 4u;
 
-// weight_*.wgsl asks for it; only decode's matrix-vector products call what uses it.
-fn staged4(load: u32, j: u32) -> vec4<f32> {
-    return vec4<f32>(0.0);
-}
-
 // Rows r..r+3 at four neighbouring k: component i of k0 is row r+i at the first k.
 struct Block {
     k0: vec4<f32>,

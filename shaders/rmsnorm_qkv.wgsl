@@ -5,7 +5,7 @@
 // 2 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4: q rows, then k, then v
 // 3 qkv     f32       [rows of all parts]
 // 4 scales  u32       f16 pairs, with q8 and q4 only
-// Grid: ceil(rows / (4*QUADS_PER_GROUP)) workgroups, folded into x and y; a workgroup owns 4*QUADS_PER_GROUP rows.
+// Grid: ceil(rows / GROUP_ROWS) workgroups, folded into x and y; a workgroup owns GROUP_ROWS = ROWS*WORKGROUP_SIZE/THREADS_PER_ROW rows.
 // Accumulates in f32. Parity test: kerneltest "rmsnorm_qkv", and the goldens' rmsnorm_qkv.*.
 
 override HIDDEN: u32 = 1024u;
@@ -13,7 +13,11 @@ override K_PAD: u32 = 1024u;
 override EPS: f32 = 1e-6;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
+override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
+override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
+override UNROLL: u32 = 1u;
 override STAGE_ROUNDS: u32 = 1u;
+override DIRECT: u32 = 0u;        // 1: inputs do not go through workgroup memory
 override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
 override NUM_ROWS: u32 = 4096u;   // of this part
 
@@ -28,16 +32,17 @@ fn input4(i: u32) -> vec4<f32> {
     return v * gain[i];
 }
 
+const HAS_NORM: bool = true;
+
 //#include weight
+//#include dot
 //#include matvec
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_qkv(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
-    let row = quad_row(tid, group, num_groups);
-    let sums = matvec4(row, tid);
-    let out = sums * (1.0 / sqrt(sum_sq / f32(HIDDEN) + EPS));
-    let lane = tid % THREADS_PER_ROW;
-    if (lane < 4u && row + lane < NUM_ROWS) {
-        qkv[ROW_START + row + lane] = out[lane];
+    let row = first_row(group, num_groups);
+    matvec(row, tid);
+    if (tid < GROUP_ROWS && row + tid < NUM_ROWS) {
+        qkv[ROW_START + row + tid] = row_sum(tid) * inv_rms(HIDDEN, EPS);
     }
 }

@@ -24,7 +24,7 @@ var files embed.FS
 // Options choose a kernel's number formats and constants.
 type Options struct {
 	Label  string            // for errors; default: the kernel's name
-	Weight string            // "bf16", "q8" or "q4": which weight_*.wgsl `//#include weight` pastes; default bf16
+	Weight string            // "bf16", "q8" or "q4": which weight_*.wgsl and dot_*.wgsl `//#include weight` and `dot` paste; default bf16
 	KV     string            // "f16" or "f32": which kv_*.wgsl `//#include kv` pastes; default f16
 	Consts map[string]uint32 // values of u32 overrides; those not named keep their defaults
 	Floats map[string]float32
@@ -51,7 +51,7 @@ func Names() []string {
 }
 
 func isInclude(name string) bool {
-	return strings.HasPrefix(name, "weight_") || strings.HasPrefix(name, "kv_") || strings.HasPrefix(name, "lib_")
+	return strings.HasPrefix(name, "weight_") || strings.HasPrefix(name, "dot_") || strings.HasPrefix(name, "kv_") || strings.HasPrefix(name, "lib_")
 }
 
 // Specialize returns the kernel `name` (the file's name and entry point) with opt's constants in place.
@@ -85,15 +85,15 @@ func read(name string) (string, error) {
 	return string(b), err
 }
 
-// expand replaces each `//#include what` line by weight_<dtype>.wgsl, kv_<dtype>.wgsl or lib_<what>.wgsl.
+// expand replaces each `//#include what` line by weight_<dtype>.wgsl, dot_<dtype>.wgsl, kv_<dtype>.wgsl or lib_<what>.wgsl.
 func expand(name, src string, opt Options) (string, error) {
 	var firstErr error
 	out := includeRE.ReplaceAllStringFunc(src, func(line string) string {
 		what := includeRE.FindStringSubmatch(line)[1]
 		file := "lib_" + what
 		switch what {
-		case "weight":
-			file = "weight_" + orDefault(opt.Weight, "bf16")
+		case "weight", "dot":
+			file = what + "_" + orDefault(opt.Weight, "bf16")
 		case "kv":
 			file = "kv_" + orDefault(opt.KV, "f16")
 		}

@@ -26,27 +26,3 @@ fn weight4(row: u32, k4: u32) -> vec4<f32> {
     let half = select(w.xy, w.zw, (k4 & 1u) == 1u);
     return widen_bf16(half.x, half.y);
 }
-
-// One load of four rows.
-struct Weights4 {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
-}
-
-// Load `load` of the rows that start at loads rows.x, .y, .z and .w.
-fn load_weights(rows: vec4<u32>, load: u32) -> Weights4 {
-    return Weights4(weights[rows.x + load], weights[rows.y + load], weights[rows.z + load], weights[rows.w + load]);
-}
-
-// Their dot products with the matching inputs, which the kernel gives as staged4(load, j): vector j of the load's.
-fn dot4(w: Weights4, load: u32) -> vec4<f32> {
-    let x0 = staged4(load, 0u);
-    let x1 = staged4(load, 1u);
-    return vec4<f32>(
-        dot(widen_bf16(w.a.x, w.a.y), x0) + dot(widen_bf16(w.a.z, w.a.w), x1),
-        dot(widen_bf16(w.b.x, w.b.y), x0) + dot(widen_bf16(w.b.z, w.b.w), x1),
-        dot(widen_bf16(w.c.x, w.c.y), x0) + dot(widen_bf16(w.c.z, w.c.w), x1),
-        dot(widen_bf16(w.d.x, w.d.y), x0) + dot(widen_bf16(w.d.z, w.d.w), x1));
-}

@@ -56,32 +56,3 @@ fn weight4(row: u32, k4: u32) -> vec4<f32> {
     let half = select(w.xy, w.zw, (k4 & 2u) == 2u);
     return widen_q8(select(half.x, half.y, (k4 & 1u) == 1u)) * scale_at(row, k4 >> 3u);
 }
-
-fn dot_q8(w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> f32 {
-    return (dot(shifted_q8(w.x), x0) + dot(shifted_q8(w.y), x1)) + (dot(shifted_q8(w.z), x2) + dot(shifted_q8(w.w), x3));
-}
-
-// One load of four rows, with the scales of its groups.
-struct Weights4 {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
-    scale: vec4<f32>,
-}
-
-// Load `load` of the rows that start at loads rows.x, .y, .z and .w.
-fn load_weights(rows: vec4<u32>, load: u32) -> Weights4 {
-    let g = (rows + load) >> vec4<u32>(1u, 1u, 1u, 1u);
-    return Weights4(weights[rows.x + load], weights[rows.y + load], weights[rows.z + load], weights[rows.w + load],
-        vec4<f32>(flat_scale(g.x), flat_scale(g.y), flat_scale(g.z), flat_scale(g.w)));
-}
-
-// Their dot products with the matching inputs, which the kernel gives as staged4(load, j): vector j of the load's.
-fn dot4(w: Weights4, load: u32) -> vec4<f32> {
-    let x0 = unshift_q8(staged4(load, 0u));
-    let x1 = unshift_q8(staged4(load, 1u));
-    let x2 = unshift_q8(staged4(load, 2u));
-    let x3 = unshift_q8(staged4(load, 3u));
-    return w.scale * vec4<f32>(dot_q8(w.a, x0, x1, x2, x3), dot_q8(w.b, x0, x1, x2, x3), dot_q8(w.c, x0, x1, x2, x3), dot_q8(w.d, x0, x1, x2, x3));
-}

@@ -14,8 +14,8 @@ func TestTuningFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", dir)
 	one, other := gpu.AdapterInfo{Name: "one", Driver: "1"}, gpu.AdapterInfo{Name: "one", Driver: "2"}
-	shapes := map[string]forward.MatvecShape{"down q8 64x64": {Workgroup: 64, ThreadsPerRow: 8}}
-	more := map[string]forward.MatvecShape{"down q8 96x64": {Workgroup: 128, ThreadsPerRow: 16}}
+	shapes := map[string]forward.MatvecShape{"down q8 64x64": {Workgroup: 64, ThreadsPerRow: 8, Rows: 4}}
+	more := map[string]forward.MatvecShape{"down q8 96x64": {Workgroup: 128, ThreadsPerRow: 16, Rows: 2, Direct: true}}
 	for _, s := range []map[string]forward.MatvecShape{shapes, more} {
 		if err := saveTuning(one, s); err != nil {
 			t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"math"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
-	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
@@ -170,25 +169,11 @@ func (r *Runner) normed() shaders.Options {
 }
 
 // MatvecShape is how a decode matrix-vector kernel is spread over threads.
-type MatvecShape struct {
-	Workgroup     int `json:"workgroup"`       // threads a workgroup
-	ThreadsPerRow int `json:"threads_per_row"` // threads that share four rows; at least 4, divides Workgroup
-}
+type MatvecShape = shaders.MatvecShape
 
-// maxStageVectors is the most workgroup memory that a matrix-vector kernel takes for its inputs, in 16 bytes.
-const maxStageVectors = 512
-
-// fits tells whether v can run on m; a damaged tuning file might say anything.
-func (v MatvecShape) fits(m *matrix, limits gpu.Limits) bool {
-	powerOfTwo := func(n int) bool { return n > 0 && n&(n-1) == 0 }
-	return powerOfTwo(v.Workgroup) && powerOfTwo(v.ThreadsPerRow) && v.ThreadsPerRow >= 4 && v.ThreadsPerRow <= v.Workgroup &&
-		v.Workgroup <= int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)) && v.ThreadsPerRow*weightsPerLoad[m.dtype]/4 <= maxStageVectors
-}
-
-// stageRounds is how many rounds of loads have their inputs in workgroup memory at a time.
-func (v MatvecShape) stageRounds(m *matrix) int {
-	loads := m.kPad / weightsPerLoad[m.dtype]
-	return min(maxStageVectors/(v.ThreadsPerRow*weightsPerLoad[m.dtype]/4), (loads+v.ThreadsPerRow-1)/v.ThreadsPerRow)
+// fitsMatvec tells whether v can run on m; a damaged tuning file might say anything.
+func fitsMatvec(v MatvecShape, m *matrix, limits gpu.Limits) bool {
+	return v.Fits(m.kPad, string(m.dtype), int(min(limits.MaxWorkgroupStorageBytes, 16<<10)), int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)))
 }
 
 // tuningKey names a product and its matrix, for example "qkv bf16 4096x1024".
@@ -200,28 +185,24 @@ func tuningKey(name string, m *matrix) string {
 	return fmt.Sprintf("%s %s %dx%d", name, m.dtype, rows, m.kPad)
 }
 
-// defaultMatvecShape gives a row's quad as many threads as it has 16-byte loads, up to 32.
+// defaultMatvecShape gives four rows as many threads as they have 16-byte loads, up to 32.
 func defaultMatvecShape(m *matrix) MatvecShape {
 	threads := 4
-	for threads < 32 && threads < m.kPad/weightsPerLoad[m.dtype] {
+	for threads < 32 && threads < m.kPad/shaders.WeightsPerLoad[string(m.dtype)] {
 		threads *= 2
 	}
-	return MatvecShape{Workgroup: 128, ThreadsPerRow: threads}
+	return MatvecShape{Workgroup: 128, ThreadsPerRow: threads, Rows: 4}
 }
-
-// weightsPerLoad is the number of weights in 16 bytes.
-var weightsPerLoad = map[weights.DType]int{weights.BF16: 8, weights.Q8: 16, weights.Q4: 32}
 
 // matvec records a decode matrix-vector product, in the shape that tuning chose for the name, if it did.
 func (r *Runner) matvec(name, kernel string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
 	v, ok := r.tuned[tuningKey(name, m)]
-	if !ok || !v.fits(m, r.dev.Limits()) {
+	if !ok || !fitsMatvec(v, m, r.dev.Limits()) {
 		v = defaultMatvecShape(m)
 	}
 	opt.Weight = string(m.dtype)
-	opt.Consts["K_PAD"] = uint32(m.kPad)
-	opt.Consts["WORKGROUP_SIZE"], opt.Consts["THREADS_PER_ROW"], opt.Consts["STAGE_ROUNDS"] = uint32(v.Workgroup), uint32(v.ThreadsPerRow), uint32(v.stageRounds(m))
-	rowsPerGroup := 4 * v.Workgroup / v.ThreadsPerRow
+	v.AddConsts(opt.Consts, m.kPad, opt.Weight)
+	rowsPerGroup := v.GroupRows()
 	var steps []dispatch
 	for _, p := range m.parts {
 		opt.Consts["ROW_START"], opt.Consts["NUM_ROWS"] = uint32(p.rowStart), uint32(p.rows)

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
 // TuneRow is one candidate's measurement.
@@ -22,13 +23,29 @@ type TuneRow struct {
 	Chosen         bool    `json:"chosen"`
 }
 
-// tuneCandidates are the shapes that Tune tries for a matrix, the default first.
+// tuneCandidates are the shapes that Tune tries for a matrix, the default first: those that were among the best for some
+// matrix and number format when all were measured (docs/performance.md).
 func tuneCandidates(m *matrix, limits gpu.Limits) []MatvecShape {
 	shapes := []MatvecShape{defaultMatvecShape(m)}
-	loads := m.kPad / weightsPerLoad[m.dtype]
-	for _, workgroup := range []int{64, 128, 256} {
-		for threads := 4; threads <= workgroup && threads < 2*loads; threads *= 2 {
-			if v := (MatvecShape{workgroup, threads}); v != shapes[0] && v.fits(m, limits) {
+	loads := m.kPad / shaders.WeightsPerLoad[string(m.dtype)]
+	for _, c := range []struct {
+		rows, workgroup int
+		threads         []int
+		direct          bool
+	}{
+		{1, 256, []int{16, 32, 64}, false},
+		{2, 256, []int{32, 64, 128}, false},
+		{4, 256, []int{8, 16, 32, 64}, false},
+		{4, 128, []int{8, 64, 128}, false},
+		{8, 128, []int{16, 64}, false},
+		{2, 128, []int{64, 128}, true},
+		{2, 256, []int{64, 128, 256}, true},
+		{4, 128, []int{64, 128}, true},
+		{8, 256, []int{128}, true},
+	} {
+		for _, threads := range c.threads {
+			v := MatvecShape{Workgroup: c.workgroup, ThreadsPerRow: threads, Rows: c.rows, Direct: c.direct}
+			if v != shapes[0] && threads < 2*loads && fitsMatvec(v, m, limits) {
 				shapes = append(shapes, v)
 			}
 		}
@@ -43,7 +60,7 @@ func (r *Runner) Tuning() map[string]MatvecShape { return maps.Clone(r.tuned) }
 // Tuned tells whether every kernel that Tune would measure has its shape.
 func (r *Runner) Tuned() bool {
 	for _, name := range tunedKernels() {
-		if v, ok := r.tuned[tuningKey(name, r.tunedMatrix(name))]; !ok || !v.fits(r.tunedMatrix(name), r.dev.Limits()) {
+		if v, ok := r.tuned[tuningKey(name, r.tunedMatrix(name))]; !ok || !fitsMatvec(v, r.tunedMatrix(name), r.dev.Limits()) {
 			return false
 		}
 	}
@@ -93,7 +110,7 @@ func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
 		if want == nil {
 			want = got
 		} else if err := closeTo(want, got); err != nil {
-			return rows, fmt.Errorf("%d threads a workgroup, %d a row: %w", shape.Workgroup, shape.ThreadsPerRow, err)
+			return rows, fmt.Errorf("%+v: %w", shape, err)
 		}
 		rows = append(rows, TuneRow{Kernel: name, MatvecShape: shape, BytesPerSecond: float64(bytes)})
 		timings = append(timings, r.timing(steps, passSize{tokens: 1, splits: 1}))

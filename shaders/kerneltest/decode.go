@@ -56,10 +56,9 @@ func embedSetup(weight string, seed uint64) *Setup {
 
 // matvecCase is a shape of a decode matrix-vector kernel.
 type matvecCase struct {
-	kernel, weight           string
-	k, rows, rowStart        int
-	workgroup, threadsPerRow int
-	stageRounds              int // rounds of loads whose inputs are in workgroup memory at a time
+	kernel, weight    string
+	k, rows, rowStart int
+	shape             shaders.MatvecShape
 }
 
 func matvecCases() []Case {
@@ -68,19 +67,25 @@ func matvecCases() []Case {
 	for _, kernel := range []string{"rmsnorm_qkv", "rmsnorm_gate_up", "rmsnorm_lm_head", "residual_proj"} {
 		for _, weight := range Weights {
 			for _, c := range []matvecCase{
-				{k: 64, rows: 2, workgroup: 128, threadsPerRow: 4, stageRounds: 2},
-				{k: 100, rows: 70, rowStart: 32, workgroup: 64, threadsPerRow: 8, stageRounds: 1},
-				{k: 1024, rows: 34, workgroup: 128, threadsPerRow: 32, stageRounds: 2},
-				{k: 2600, rows: 18, rowStart: 16, workgroup: 256, threadsPerRow: 64, stageRounds: 1},
-				{k: 4500, rows: 6, workgroup: 64, threadsPerRow: 16, stageRounds: 4},
+				{k: 64, rows: 2, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 4, Rows: 4}},
+				{k: 100, rows: 70, rowStart: 32, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 8, Rows: 1}},
+				{k: 1024, rows: 34, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}},
+				{k: 2600, rows: 18, rowStart: 16, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 64, Rows: 2}},
+				{k: 4500, rows: 6, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 16, Rows: 8}},
+				{k: 3000, rows: 10, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 64, Rows: 1}},
+				{k: 1000, rows: 40, rowStart: 8, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 2, Direct: true}},
+				{k: 3072, rows: 20, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 256, Rows: 8, Direct: true}},
 			} {
+				if c.shape.Direct && weight != "bf16" {
+					continue
+				}
 				c.kernel, c.weight = kernel, weight
 				if kernel != "rmsnorm_gate_up" {
 					c.rows++
 				}
 				seed++
 				s := seed
-				name := fmt.Sprintf("%s/%s k=%d rows=%d threads=%d/%dx%d", kernel, weight, c.k, c.rows, c.workgroup, c.threadsPerRow, c.stageRounds)
+				name := fmt.Sprintf("%s/%s k=%d rows=%d %s", kernel, weight, c.k, c.rows, c.shape)
 				all = append(all, Case{name, func() *Setup { return c.setup(s) }})
 			}
 		}
@@ -131,8 +136,9 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	default:
 		copy(want[c.rowStart:], sums)
 	}
-	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{"K_PAD": uint32(kPad), "WORKGROUP_SIZE": uint32(c.workgroup), "THREADS_PER_ROW": uint32(c.threadsPerRow), "STAGE_ROUNDS": uint32(c.stageRounds),
+	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"ROW_START": uint32(c.rowStart), "NUM_ROWS": uint32(c.rows)}}
+	c.shape.AddConsts(opt.Consts, kPad, c.weight)
 	bindings := Bind("x", "weights", "out")
 	if normed {
 		opt.Consts["HIDDEN"] = uint32(c.k)
@@ -142,7 +148,7 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	if c.kernel == "rmsnorm_lm_head" {
 		bindings = Bind("pass_state", "x", "gain", "weights", "out")
 	}
-	groups := CeilDiv(c.rows, 4*c.workgroup/c.threadsPerRow)
+	groups := CeilDiv(c.rows, c.shape.GroupRows())
 	return &Setup{
 		Buffers: map[string][]byte{
 			"pass_state": PassState(3, 0, 1, xRow), "x": F32Bytes(x), "gain": F32Bytes(gain),
@@ -255,7 +261,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 		"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
 	}}, Bindings: []Binding{{Buffer: "pass_state"}, part("splits", 0, outputs), part("splits", outputs, 0), {Buffer: "attn"}},
 		Grid: [3]uint32{uint32(c.heads), 1, 1}}
-	out := Step{Kernel: c.outKernel(), Options: outOpt, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}}
+	out := Step{Kernel: c.outKernel(), Options: outOpt, Grid: [3]uint32{CeilDiv(c.rows, outShape.GroupRows()), 1, 1}}
 	steps := []Step{attention, out}
 	switch {
 	case c.splits == 1:
@@ -303,14 +309,18 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 		"LANES": uint32(64 / qTile), "HEAD_VECS": uint32((qTile + 1) * headPad / 4), "RED_B": redB(qTile),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
-		"K_PAD": uint32(qPad), "WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32, "STAGE_ROUNDS": 2, "NUM_ROWS": uint32(c.rows),
+		"NUM_ROWS": uint32(c.rows),
 	}}
+	outShape.AddConsts(attnOut.Consts, qPad, c.weight)
 	if c.outKernel() == "attn_out" {
 		attnOut.Consts["NUM_HEADS"], attnOut.Consts["HEAD_DIM"] = uint32(c.heads), uint32(d)
 		attnOut.Consts["MAX_SPLITS"], attnOut.Consts["COEFS"] = fusedSplits, uint32(fusedSplits*c.heads)
 	}
 	return attention, attnOut, qTiles
 }
+
+// outShape is how the output projection behind attention is spread.
+var outShape = shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}
 
 // redB is RED_B of a number of query heads a workgroup.
 func redB(qTile int) uint32 {
