@@ -61,7 +61,7 @@ func TestReopen(t *testing.T) {
 	for _, host := range []bool{false, true} {
 		dev := &losable{Device: testdevice.Open(t)}
 		var opens int
-		o := Options{Device: dev, HostSampling: host, RunAhead: 3}
+		o := Options{Device: dev, HostSampling: host, Batch: 2, RunAhead: 2}
 		o.Reopen = func(lost error) (gpu.Device, error) {
 			if !errors.Is(lost, gpu.ErrLost) {
 				t.Errorf("Reopen(%v)", lost)
