@@ -44,8 +44,9 @@ type Options struct {
 	Tuning map[string]forward.MatvecShape
 	// HostSampling has every token sampled on the host from the logits, one pass at a time; for comparison and tests.
 	HostSampling bool
-	// RunAhead is the number of tokens in flight where the device samples; 0: chosen from the time that a step takes.
-	RunAhead int
+	// Where the device samples: the tokens of one submission, and the submissions in flight. Both 0: chosen from the time that
+	// a step takes; one of them 0: one.
+	Batch, RunAhead int
 	// Reopen opens a device in place of one that was lost; see Engine.reopen. nil: a lost device ends every answer.
 	Reopen func(lost error) (gpu.Device, error)
 	// Fault is for fault-injection tests, see kvcache.Fault.

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -182,7 +181,7 @@ func (g *generation) onDevice(a runner.Ahead) error {
 	}
 }
 
-// chain runs tokens and on from there, with up to Engine.aheadDepth tokens in flight. When it returns with done false the
+// chain runs tokens and on from there, with several batches of tokens in flight. When it returns with done false the
 // answer goes on with another chain. What was drawn past the end of the answer is forgotten and its pages are given back:
 // the session then holds the prompt and all of the answer but its last token, as step by step.
 func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error) {
@@ -194,10 +193,10 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 		return true, err
 	}
 	before := len(g.res.Tokens)
-	var inFlight []runner.Sampled
+	flight := flight{a: a, ic: ic}
 	defer func() {
-		for _, w := range inFlight {
-			w.Wait() // overshoot; what it says no longer matters
+		for flight.tokens > 0 {
+			flight.land() // overshoot; what it says no longer matters
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -215,55 +214,102 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 	if err := a.StartSampling(g.opt.Sampling, g.prompt, g.res.Tokens); err != nil {
 		return true, err
 	}
-	first, err := a.SampleAhead(ic)
-	if err != nil {
+	if err := flight.start(1); err != nil {
 		return true, err
 	}
-	inFlight = append(inFlight, first)
 	var lastRead time.Time
 	for full := false; ; {
-		for !full && !e.wanted() && len(inFlight) < e.aheadDepth() && g.mayDraw(len(inFlight)) {
-			e.mu.Lock()
-			err := ic.Extend(1)
-			e.mu.Unlock()
-			if full = errors.Is(err, kvcache.ErrFull); full {
-				break // if the answer gets that far, the next chain says so
+		for !full && !e.wanted() {
+			size, depth := e.batch()
+			size = min(size, g.mayDraw(flight.tokens), a.MaxAhead())
+			if len(flight.batches) >= depth || size < 1 {
+				break
 			}
-			if err != nil {
+			if size, err = g.extend(ic, size); err != nil {
 				return true, err
 			}
-			w, err := a.SampleAhead(ic)
-			if err != nil {
+			if full = size == 0; full {
+				break // if the answer gets that far, the next chain says so
+			}
+			if err := flight.start(size); err != nil {
 				return true, g.tokenError(err)
 			}
-			inFlight = append(inFlight, w)
 		}
-		if len(inFlight) == 0 {
+		if flight.tokens == 0 {
 			return false, nil
 		}
-		r, err := inFlight[0].Wait()
-		inFlight = inFlight[1:]
-		if err != nil {
-			return true, err
-		}
+		drawn, readErr := flight.land()
 		now := time.Now()
-		if !lastRead.IsZero() {
-			e.noteStep(now.Sub(lastRead))
+		if !lastRead.IsZero() && readErr == nil {
+			e.noteSteps(len(drawn), now.Sub(lastRead))
 		}
 		lastRead = now
-		if len(g.res.Tokens) == 0 {
+		if len(g.res.Tokens) == 0 && len(drawn) > 0 {
 			g.res.Sync.Prefilled += len(tokens)
 		}
-		if done, err := g.take(r); done {
-			return true, err
+		for _, r := range drawn {
+			if done, err := g.take(r); done {
+				return true, err
+			}
+		}
+		if readErr != nil {
+			return true, readErr
 		}
 	}
 }
 
-// mayDraw says whether another token can be part of the answer when n are in flight.
-func (g *generation) mayDraw(n int) bool {
+// flight is what a chain has submitted and not read yet.
+type flight struct {
+	a       runner.Ahead
+	ic      *kvcache.InferenceContext
+	batches []batch
+	tokens  int // of all batches
+}
+
+type batch struct {
+	sampled runner.Sampled
+	size    int // tokens
+}
+
+// start submits the positions that the context was extended by.
+func (f *flight) start(size int) error {
+	sampled, err := f.a.SampleAhead(f.ic)
+	if err == nil {
+		f.batches, f.tokens = append(f.batches, batch{sampled, size}), f.tokens+size
+	}
+	return err
+}
+
+// land waits for the oldest batch.
+func (f *flight) land() ([]sampling.Result, error) {
+	b := f.batches[0]
+	f.batches, f.tokens = f.batches[1:], f.tokens-b.size
+	return b.sampled.Wait()
+}
+
+// extend reserves up to n more positions, as many as there are pages for.
+func (g *generation) extend(ic *kvcache.InferenceContext, n int) (int, error) {
+	g.s.e.mu.Lock()
+	defer g.s.e.mu.Unlock()
+	for ; n > 0; n-- {
+		if err := ic.Extend(n); !errors.Is(err, kvcache.ErrFull) {
+			return n, err
+		}
+	}
+	return 0, nil
+}
+
+// mayDraw is how many more tokens can be part of the answer when n are in flight.
+func (g *generation) mayDraw(n int) int {
+	if g.ctx.Err() != nil {
+		return 0
+	}
 	drawn := len(g.res.Tokens) + n
-	return (g.opt.MaxTokens == 0 || drawn < g.opt.MaxTokens) && len(g.prompt)+drawn <= g.s.e.opt.ContextTokens && g.ctx.Err() == nil
+	left := g.s.e.opt.ContextTokens + 1 - len(g.prompt) - drawn
+	if g.opt.MaxTokens > 0 {
+		left = min(left, g.opt.MaxTokens-drawn)
+	}
+	return left
 }
 
 // explainNotFinite runs the failed pass again for its logits, which names the tensor.
@@ -277,30 +323,38 @@ func (g *generation) explainNotFinite(next []int32) error {
 	return errors.New("engine: a score is not finite, or logit_bias forbids every token: check penalties and logit_bias")
 }
 
-// Tokens in flight: enough that the device has work for aheadTime while the host reads, prints and submits; one where a
-// step takes so long that nothing is gained and an overshoot would cost.
+// A submission has as many tokens as take about batchTime: each costs the GPU a pause and the host a good deal. As many
+// submissions are in flight as give the device batchTime to do while the host reads, prints and submits, at least two. Where
+// a step takes so long that nothing is gained and an overshoot would cost, it is one token and one submission.
 const (
-	aheadTime = 6 * time.Millisecond
+	batchTime = 4 * time.Millisecond
 	slowStep  = 20 * time.Millisecond
-	maxAhead  = 16
+	maxBatch  = 16
 )
 
-// aheadDepth is the number of tokens in flight.
-func (e *Engine) aheadDepth() int {
-	if e.opt.RunAhead > 0 {
-		return e.opt.RunAhead
+// batch says how many tokens a submission has and how many submissions are in flight.
+func (e *Engine) batch() (size, depth int) {
+	if e.opt.Batch > 0 || e.opt.RunAhead > 0 {
+		return max(e.opt.Batch, 1), max(e.opt.RunAhead, 1)
 	}
-	step := e.stepTime
-	if step == 0 || step > slowStep {
-		return 1
+	if e.stepTime == 0 || e.stepTime > slowStep {
+		return 1, 1
 	}
-	return min(1+int(math.Ceil(float64(aheadTime)/float64(step))), maxAhead)
+	up := func(d time.Duration) int { return int((batchTime + d - 1) / d) }
+	size = min(up(e.stepTime), maxBatch)
+	return size, 1 + up(time.Duration(size)*e.stepTime)
 }
 
-// noteStep keeps a running mean of the time between tokens.
-func (e *Engine) noteStep(d time.Duration) {
-	if e.stepTime == 0 {
-		e.stepTime = d
+// noteSteps keeps a running mean of the time between tokens, of which n came d after those before.
+func (e *Engine) noteSteps(n int, d time.Duration) {
+	if n == 0 {
+		return
 	}
-	e.stepTime += (d - e.stepTime) / 8
+	step := max(d/time.Duration(n), 1)
+	if e.stepTime == 0 {
+		e.stepTime = step
+	}
+	for range n {
+		e.stepTime += (step - e.stepTime) / 8
+	}
 }

@@ -2,24 +2,29 @@
 
 package engine
 
-// Generation with several tokens in flight against one at a time: the same tokens and the same cache, whatever is in
-// flight when it ends.
+// Generation with several tokens in flight, alone and in batches, against one at a time: the same tokens and the same cache,
+// whatever is in flight when it ends.
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
+	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
 
 // tinyShape is a model whose vocabulary is larger than what sample_token lists, and whose context is a few pages.
@@ -80,12 +85,21 @@ func samplings() map[string]sampling.Params {
 	return map[string]sampling.Params{"greedy": sampling.Greedy(), "drawn": drawn, "penalized": penalized, "greedy penalized": greedyPenalized}
 }
 
+// flights are tokens of a submission and submissions in flight.
+var flights = [][2]int{{1, 7}, {2, 1}, {2, 2}, {3, 2}, {8, 2}}
+
+// fly sets them.
+func (e *Engine) fly(f [2]int) *Engine {
+	e.opt.Batch, e.opt.RunAhead = f[0], f[1]
+	return e
+}
+
 func TestRunAheadEqualsStepByStep(t *testing.T) {
 	dev := testdevice.Open(t)
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	host := openTest(t, dir, Options{Device: dev, HostSampling: true})
 	single := openTest(t, dir, Options{Device: dev, RunAhead: 1})
-	ahead := openTest(t, dir, Options{Device: dev, RunAhead: 7, PassTokens: 16})
+	ahead := openTest(t, dir, Options{Device: dev, PassTokens: 16})
 	prompt := testPrompt(117) // the answer crosses from one split of the context to two
 	for name, p := range samplings() {
 		t.Run(name, func(t *testing.T) {
@@ -104,17 +118,22 @@ func TestRunAheadEqualsStepByStep(t *testing.T) {
 				return res, logProbs, s.Tokens()
 			}
 			wantRes, wantLogProbs, wantCached := run(single)
-			gotRes, gotLogProbs, gotCached := run(ahead)
 			hostRes, hostLogProbs, hostCached := run(host)
-			if !slices.Equal(wantRes.Tokens, gotRes.Tokens) || !slices.Equal(wantCached, gotCached) {
-				t.Errorf("7 in flight: %v, 1: %v", gotRes.Tokens, wantRes.Tokens)
+			for _, f := range flights {
+				res, logProbs, cached := run(ahead.fly(f))
+				if !slices.Equal(wantRes.Tokens, res.Tokens) || !slices.Equal(wantCached, cached) {
+					t.Errorf("%v in flight: %v, 1: %v", f, res.Tokens, wantRes.Tokens)
+				}
+				if d, where := goldentest.Diff(wantLogProbs, logProbs, 1); d > 2e-5 {
+					t.Errorf("%v in flight: log-probabilities, %s", f, where)
+				}
 			}
 			if !slices.Equal(wantRes.Tokens, hostRes.Tokens) || !slices.Equal(wantCached, hostCached) {
 				t.Errorf("device: %v, host: %v", wantRes.Tokens, hostRes.Tokens)
 			}
 			for i := range hostLogProbs {
-				if math.Abs(float64(hostLogProbs[i]-wantLogProbs[i])) > 2e-5 || math.Abs(float64(gotLogProbs[i]-wantLogProbs[i])) > 2e-5 {
-					t.Errorf("log-probability %d: host %v, device %v, ahead %v", i, hostLogProbs[i], wantLogProbs[i], gotLogProbs[i])
+				if math.Abs(float64(hostLogProbs[i]-wantLogProbs[i])) > 2e-5 {
+					t.Errorf("log-probability %d: host %v, device %v", i, hostLogProbs[i], wantLogProbs[i])
 				}
 			}
 		})
@@ -125,7 +144,7 @@ func TestRunAheadEqualsStepByStep(t *testing.T) {
 func TestEndInMidFlight(t *testing.T) {
 	dev := testdevice.Open(t)
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
-	e := openTest(t, dir, Options{Device: dev, RunAhead: 8})
+	e := openTest(t, dir, Options{Device: dev})
 	drawn := samplings()["drawn"]
 	prompt := testPrompt(30)
 	all := GenerateOptions{Sampling: drawn, MaxTokens: 40, IgnoreEOS: true}
@@ -136,64 +155,83 @@ func TestEndInMidFlight(t *testing.T) {
 	}
 	reference.Close()
 	free := e.CacheStats()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	failure := errors.New("the reader went away")
-	stopAt := func(n int, err error, also func()) func(int) error {
+	stopAt := func(n int, err error) func(int) error {
 		return func(i int) error {
 			if i == n {
-				also()
 				return err
 			}
 			return nil
 		}
 	}
+	cancelled := errors.New("cancel, do not stop")
 	stopIDs := all
 	stopIDs.IgnoreEOS, stopIDs.StopIDs = false, []int32{whole.Tokens[12]}
 	first := slices.Index(whole.Tokens, whole.Tokens[12])
-	for _, c := range []struct {
+	type end struct {
 		name   string
-		ctx    context.Context
 		opt    GenerateOptions
 		emit   func(int) error
 		tokens int
 		reason Reason
 		err    error
-	}{
-		{"stop id", context.Background(), stopIDs, nil, first + 1, ReasonStop, nil},
-		{"emit stops", context.Background(), all, stopAt(9, ErrStop, func() {}), 9, ReasonStop, nil},
-		{"emit stops at once", context.Background(), all, stopAt(1, ErrStop, func() {}), 1, ReasonStop, nil},
-		{"emit fails", context.Background(), all, stopAt(17, failure, func() {}), 17, "", failure},
-		{"cancelled", ctx, all, stopAt(20, nil, cancel), 20, ReasonCancelled, context.Canceled},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	}
+	ends := []end{
+		{"stop id", stopIDs, nil, first + 1, ReasonStop, nil},
+		{"emit fails", all, stopAt(17, failure), 17, "", failure},
+		{"cancelled", all, stopAt(20, cancelled), 20, ReasonCancelled, context.Canceled},
+	}
+	for n := range 10 { // at every place of a batch
+		short := all
+		short.MaxTokens = n + 1
+		ends = append(ends, end{"emit stops", all, stopAt(n+1, ErrStop), n + 1, ReasonStop, nil}, end{"length", short, nil, n + 1, ReasonLength, nil})
+	}
+	for i, c := range ends {
+		for _, f := range flights {
+			if c.name == "length" && i%3 > 0 { // drawing too much would show in TestOnePassAToken
+				continue
+			}
+			what := fmt.Sprintf("%s after %d tokens, %v in flight", c.name, c.tokens, f)
+			e.fly(f)
 			s := e.NewSession()
-			res, _, err := generated(s, c.ctx, prompt, c.opt, c.emit)
+			ctx, cancel := context.WithCancel(context.Background())
+			res, _, err := generated(s, ctx, prompt, c.opt, func(i int) error {
+				if c.emit == nil {
+					return nil
+				}
+				err := c.emit(i)
+				if err == cancelled {
+					cancel()
+					return nil
+				}
+				return err
+			})
+			cancel()
 			if !errors.Is(err, c.err) || res.Reason != c.reason {
-				t.Errorf("reason %q, error %v", res.Reason, err)
+				t.Errorf("%s: reason %q, error %v", what, res.Reason, err)
 			}
 			if !slices.Equal(res.Tokens, whole.Tokens[:c.tokens]) {
-				t.Fatalf("tokens %v, want %v", res.Tokens, whole.Tokens[:c.tokens])
+				t.Fatalf("%s: tokens %v, want %v", what, res.Tokens, whole.Tokens[:c.tokens])
 			}
 			want := slices.Concat(prompt, whole.Tokens[:c.tokens-1])
 			if !slices.Equal(s.Tokens(), want) {
-				t.Errorf("%d tokens are cached, want the prompt and all of the answer but its last", s.Len())
+				t.Errorf("%s: %d tokens are cached, want the prompt and all of the answer but its last", what, s.Len())
 			}
 			checkPages(t, e)
 			rest := all
-			rest.MaxTokens -= c.tokens
+			rest.MaxTokens = 9
 			more, _, err := generated(s, context.Background(), slices.Concat(prompt, res.Tokens), rest, nil)
-			if err != nil || !slices.Equal(more.Tokens, whole.Tokens[c.tokens:]) {
-				t.Errorf("going on gives %v, %v; want %v", more.Tokens, err, whole.Tokens[c.tokens:])
+			if err != nil || !slices.Equal(more.Tokens, whole.Tokens[c.tokens:c.tokens+9]) {
+				t.Errorf("%s: going on gives %v, %v; want %v", what, more.Tokens, err, whole.Tokens[c.tokens:c.tokens+9])
 			}
 			if more.Sync.Prefilled != 1 {
-				t.Errorf("going on prefilled %d tokens, want 1", more.Sync.Prefilled)
+				t.Errorf("%s: going on prefilled %d tokens, want 1", what, more.Sync.Prefilled)
 			}
 			s.Close()
 			if now := e.CacheStats(); now.UsedPages != free.UsedPages {
-				t.Errorf("pages in use: %d before, %d after", free.UsedPages, now.UsedPages)
+				t.Errorf("%s: pages in use: %d before, %d after", what, free.UsedPages, now.UsedPages)
 			}
-		})
+		}
 	}
 }
 
@@ -214,27 +252,30 @@ func TestContextFullInMidFlight(t *testing.T) {
 		{"pages of another session", 96, 33, 9}, // 3 of 6 pages are taken: 48 tokens fit
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var tokens [][]int32
-			for _, ahead := range []int{1, 8} {
-				e := openTest(t, dir, Options{Device: dev, RunAhead: ahead, ContextTokens: c.context})
-				if c.other > 0 {
-					if _, _, err := e.NewSession().Sync(context.Background(), testPrompt(400)[400-c.other:]); err != nil {
-						t.Fatal(err)
-					}
+			e := openTest(t, dir, Options{Device: dev, ContextTokens: c.context})
+			if c.other > 0 {
+				if _, _, err := e.NewSession().Sync(context.Background(), testPrompt(400)[400-c.other:]); err != nil {
+					t.Fatal(err)
 				}
-				s := e.NewSession()
+			}
+			var want []int32
+			for _, f := range append([][2]int{{1, 1}}, flights...) {
+				s := e.fly(f).NewSession()
 				res, _, err := generated(s, context.Background(), prompt, opt, nil)
 				if !errors.Is(err, ErrContextFull) || res.Reason != ReasonContext {
-					t.Errorf("%d in flight: reason %q, error %v", ahead, res.Reason, err)
+					t.Errorf("%v in flight: reason %q, error %v", f, res.Reason, err)
 				}
 				if len(res.Tokens) != c.want || s.Len() != len(prompt)+c.want-1 {
-					t.Errorf("%d in flight: %d tokens and %d cached, want %d", ahead, len(res.Tokens), s.Len(), c.want)
+					t.Errorf("%v in flight: %d tokens and %d cached, want %d", f, len(res.Tokens), s.Len(), c.want)
 				}
 				checkPages(t, e)
-				tokens = append(tokens, res.Tokens)
-			}
-			if !slices.Equal(tokens[0], tokens[1]) {
-				t.Errorf("1 in flight: %v, 8: %v", tokens[0], tokens[1])
+				if want == nil {
+					want = res.Tokens
+				}
+				if !slices.Equal(res.Tokens, want) {
+					t.Errorf("%v in flight: %v, 1: %v", f, res.Tokens, want)
+				}
+				s.Close()
 			}
 		})
 	}
@@ -244,7 +285,7 @@ func TestContextFullInMidFlight(t *testing.T) {
 func TestSessionsTakeTurns(t *testing.T) {
 	dev := testdevice.Open(t)
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
-	e := openTest(t, dir, Options{Device: dev, RunAhead: 4})
+	e := openTest(t, dir, Options{Device: dev})
 	names := []string{"greedy", "drawn", "penalized"}
 	prompts := [][]int32{testPrompt(30), testPrompt(50)[7:], testPrompt(30)}
 	opt := func(i int) GenerateOptions {
@@ -260,51 +301,147 @@ func TestSessionsTakeTurns(t *testing.T) {
 		alone = append(alone, res.Tokens)
 		s.Close()
 	}
-	var wg sync.WaitGroup
-	for i := range names {
-		wg.Go(func() {
-			s := e.NewSession()
-			defer s.Close()
-			res, _, err := generated(s, context.Background(), prompts[i], opt(i), nil)
-			if err != nil || !slices.Equal(res.Tokens, alone[i]) {
-				t.Errorf("%s: together %v (%v), alone %v", names[i], res.Tokens, err, alone[i])
-			}
-		})
+	for _, f := range flights {
+		e.fly(f)
+		var wg sync.WaitGroup
+		for i := range names {
+			wg.Go(func() {
+				s := e.NewSession()
+				defer s.Close()
+				res, _, err := generated(s, context.Background(), prompts[i], opt(i), nil)
+				if err != nil || !slices.Equal(res.Tokens, alone[i]) {
+					t.Errorf("%v in flight, %s: together %v (%v), alone %v", f, names[i], res.Tokens, err, alone[i])
+				}
+			})
+		}
+		wg.Wait()
+		checkPages(t, e)
 	}
-	wg.Wait()
-	checkPages(t, e)
 }
 
-// countingDevice counts submissions.
+// A session that wants its turn waits for what is in flight and no longer.
+func TestWaitForTurn(t *testing.T) {
+	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
+	e := openTest(t, dir, Options{Device: testdevice.Open(t)})
+	opt := GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 60, IgnoreEOS: true}
+	for _, f := range flights {
+		e.fly(f)
+		var wg sync.WaitGroup
+		var emitted, atTurn atomic.Int32
+		_, _, err := generated(e.NewSession(), context.Background(), testPrompt(20), opt, func(i int) error {
+			if emitted.Store(int32(i)); i == 5 {
+				wg.Go(func() {
+					if _, err := e.NewSession().pass(testPrompt(9), runner.LogitsLast, nil); err != nil {
+						t.Error(err)
+					}
+					atTurn.Store(emitted.Load())
+				})
+				for !e.wanted() {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			return nil
+		})
+		wg.Wait()
+		if limit := int32(5 + f[0]*f[1]); err != nil || atTurn.Load() > limit {
+			t.Errorf("%v in flight: another session had its turn after %d tokens instead of %d, %v", f, atTurn.Load(), limit, err)
+		}
+	}
+}
+
+// failingAhead draws what the device draws up to a token that it cannot.
+type failingAhead struct {
+	runner.Runner
+	runner.Ahead
+	drawn, at int
+}
+
+func (f *failingAhead) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, error) {
+	s, err := f.Ahead.SampleAhead(ic)
+	return failingSampled{f, s}, err
+}
+
+type failingSampled struct {
+	f *failingAhead
+	runner.Sampled
+}
+
+func (s failingSampled) Wait() ([]sampling.Result, error) {
+	drawn, err := s.Sampled.Wait()
+	for i := range drawn {
+		if s.f.drawn++; s.f.drawn == s.f.at {
+			return drawn[:i], runner.ErrNotFinite
+		}
+	}
+	return drawn, err
+}
+
+// What was drawn before a token that could not be drawn is part of the answer and stays cached.
+func TestNotFiniteInMidFlight(t *testing.T) {
+	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
+	e := openTest(t, dir, Options{Device: testdevice.Open(t)})
+	opt := GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 30, IgnoreEOS: true}
+	whole, _, err := generated(e.NewSession(), context.Background(), testPrompt(20), opt, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	real := e.runner
+	defer func() { e.runner = real }()
+	for _, f := range flights {
+		e.fly(f)
+		for at := 2; at < 12; at++ {
+			e.runner = &failingAhead{Runner: real, Ahead: real.(runner.Ahead), at: at}
+			s := e.NewSession()
+			res, _, err := generated(s, context.Background(), testPrompt(20), opt, nil)
+			if err == nil || !slices.Equal(res.Tokens, whole.Tokens[:at-1]) {
+				t.Errorf("%v in flight, token %d fails: %v, %v", f, at, res.Tokens, err)
+			}
+			checkPages(t, e)
+			s.Close()
+		}
+	}
+}
+
+// countingDevice counts passes and submissions.
 type countingDevice struct {
 	gpu.Device
-	passes int
+	passes, submissions int
 }
 
 func (d *countingDevice) Submit(p *gpu.Pass) error {
 	d.passes++
+	d.submissions++
 	return d.Device.Submit(p)
 }
 
-// A token is one submission, with one in flight as with many.
+func (d *countingDevice) Download(b gpu.Buffer, offset, size uint64, passes ...*gpu.Pass) (gpu.Readback, error) {
+	d.passes += len(passes)
+	d.submissions++
+	return d.Device.Download(b, offset, size, passes...)
+}
+
+// A token is one pass and at most one submission, with one in flight as with many; a batch of tokens is one submission.
 func TestOnePassAToken(t *testing.T) {
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	dev := &countingDevice{Device: testdevice.Open(t)}
-	for _, ahead := range []int{0, 1, 5} {
-		e := openTest(t, dir, Options{Device: dev, RunAhead: ahead})
-		dev.passes = 0
+	for _, c := range []struct{ batch, ahead, batches int }{{0, 0, 29}, {0, 1, 29}, {1, 5, 29}, {2, 1, 15}, {8, 2, 4}, {29, 0, 1}, {64, 2, 1}} {
+		e := openTest(t, dir, Options{Device: dev, Batch: c.batch, RunAhead: c.ahead})
+		dev.passes, dev.submissions = 0, 0
 		if _, _, err := generated(e.NewSession(), context.Background(), testPrompt(20), GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 30, IgnoreEOS: true}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if want := 2 + 29; dev.passes != want {
-			t.Errorf("RunAhead %d: %d passes for a prompt and 30 tokens, want %d", ahead, dev.passes, want)
+			t.Errorf("%+v: %d passes for a prompt and 30 tokens, want %d", c, dev.passes, want)
+		}
+		if want := 2 + c.batches; dev.submissions != want && (c.batch+c.ahead > 0 || dev.submissions > want) {
+			t.Errorf("%+v: %d submissions for a prompt and 30 tokens, want %d", c, dev.submissions, want)
 		}
 	}
 }
 
 func TestScoresThatAreNotFinite(t *testing.T) {
 	dev := testdevice.Open(t)
-	e := openTest(t, goldentest.ModelOf(t, tinyShape(), 5, weights.BF16), Options{Device: dev, RunAhead: 4})
+	e := openTest(t, goldentest.ModelOf(t, tinyShape(), 5, weights.BF16), Options{Device: dev, Batch: 3, RunAhead: 2})
 	p := sampling.Greedy()
 	p.LogitBias = map[int32]float32{}
 	for id := range int32(1777) {

@@ -40,8 +40,8 @@ func (d *losable) Write(b gpu.Buffer, offset uint64, data []byte) error {
 	return errors.Join(d.err(), d.Device.Write(b, offset, data))
 }
 
-func (d *losable) Download(b gpu.Buffer, offset, size uint64) (gpu.Readback, error) {
-	r, err := d.Device.Download(b, offset, size)
+func (d *losable) Download(b gpu.Buffer, offset, size uint64, passes ...*gpu.Pass) (gpu.Readback, error) {
+	r, err := d.Device.Download(b, offset, size, passes...)
 	return lostReadback{d, r}, errors.Join(d.err(), err)
 }
 
@@ -61,7 +61,7 @@ func TestReopen(t *testing.T) {
 	for _, host := range []bool{false, true} {
 		dev := &losable{Device: testdevice.Open(t)}
 		var opens int
-		o := Options{Device: dev, HostSampling: host, RunAhead: 3}
+		o := Options{Device: dev, HostSampling: host, Batch: 2, RunAhead: 2}
 		o.Reopen = func(lost error) (gpu.Device, error) {
 			if !errors.Is(lost, gpu.ErrLost) {
 				t.Errorf("Reopen(%v)", lost)

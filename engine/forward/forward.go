@@ -81,12 +81,13 @@ type Runner struct {
 	tuned       map[string]MatvecShape // by tuningKey
 	groups      []gpu.BindGroup
 	decode      map[int]*gpu.Pass // by number of splits
-	decodeAhead map[int]*gpu.Pass // likewise, with lm_head and sampling
+	decodeAhead map[int]*gpu.Pass // likewise, with lm_head and sampling; 0: these alone
 	ahead       ahead
-	numSampled  uint32     // tokens drawn on the device, as its pass state counts them
-	copySteps   []dispatch // copy-on-write, one a layer
-	pageTable   []uint32   // as last written
-	step        []byte     // scratch for the step buffer
+	aheadPasses []*gpu.Pass // scratch for SampleAhead
+	numSampled  uint32      // tokens drawn on the device, as its pass state counts them
+	copySteps   []dispatch  // copy-on-write, one a layer
+	pageTable   []uint32    // as last written
+	step        []byte      // scratch for the step buffer
 	logitBytes  []byte
 }
 

@@ -1,8 +1,8 @@
 package forward
 
-// Sampling on the device, and running ahead: SampleAhead submits a decode pass whose token the device drew itself, so that
-// several tokens are in flight before the first of them is read. The host only learns the ids; positions, lengths and the
-// random numbers follow from the pass state, which sample_token moves on.
+// Sampling on the device, and running ahead: SampleAhead submits decode passes whose tokens the device draws itself, several
+// as one submission and several submissions before the first is read. The host only learns the ids; positions, lengths and
+// the random numbers follow from the pass state, which sample_token moves on.
 
 import (
 	"encoding/binary"
@@ -20,7 +20,7 @@ import (
 const (
 	maxTopK        = 128 // sample_token's MAX_TOP_K
 	maxSlices      = 1024
-	sampleRing     = 64 // tokens that may be in flight
+	sampleRing     = 64 // tokens of one submission
 	minSlice       = 16 // at most 512 ids stand in fewer than maxTopK slices, as many as sample_token lists
 	seenBit        = 1 << 31
 	samplingBytes  = 48
@@ -114,9 +114,12 @@ func (r *Runner) writeVocabState(bias map[int32]float32, prompt, generated []int
 // ahead is the pass that sampling on the device continues.
 type ahead struct {
 	ic    *kvcache.InferenceContext
-	kvLen int // positions whose passes were submitted
-	drawn bool
+	kvLen int  // positions whose passes were submitted
+	drawn bool // the token behind those positions too
 }
+
+// MaxAhead implements runner.Ahead.
+func (r *Runner) MaxAhead() int { return sampleRing }
 
 // SampleAhead implements runner.Ahead.
 func (r *Runner) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, error) {
@@ -126,14 +129,16 @@ func (r *Runner) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, erro
 	if r.ahead.ic != ic {
 		return nil, errors.New("forward: sampling ahead needs the context of the last pass")
 	}
-	var pass *gpu.Pass
-	switch ic.KVLen() {
-	case ic.Start() + len(ic.Tokens()):
-		if r.ahead.drawn {
-			return nil, fmt.Errorf("forward: the token behind position %d was drawn already", ic.KVLen()-1)
-		}
-		pass = r.samplePass()
-	case r.ahead.kvLen + 1:
+	passes, n := r.aheadPasses[:0], ic.KVLen()-r.ahead.kvLen
+	switch {
+	case n == 0 && !r.ahead.drawn:
+		passes = append(passes, r.samplePass())
+		n = 1
+	case n == 0:
+		return nil, fmt.Errorf("forward: the token behind position %d was drawn already", ic.KVLen()-1)
+	case !r.ahead.drawn || n < 0 || n > sampleRing:
+		return nil, fmt.Errorf("forward: sampling ahead goes position by position, at most %d at once: passes were run up to %d, the context ends at %d", sampleRing, r.ahead.kvLen, ic.KVLen())
+	default:
 		table := ic.PageTable()
 		if err := r.checkTable(table, ic.KVLen()); err != nil {
 			return nil, err
@@ -141,26 +146,30 @@ func (r *Runner) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, erro
 		if err := r.writePageTable(table); err != nil {
 			return nil, err
 		}
-		pass = r.aheadPass(r.shape.numSplits(ic.KVLen() - 1))
-	default:
-		return nil, fmt.Errorf("forward: sampling ahead goes one position at a time: passes were run up to %d, the context ends at %d", r.ahead.kvLen, ic.KVLen())
+		for pos := r.ahead.kvLen; pos < ic.KVLen(); pos++ {
+			passes = append(passes, r.aheadPass(r.shape.numSplits(pos)))
+		}
 	}
-	if err := r.dev.Submit(pass); err != nil {
-		return nil, err
-	}
-	r.ahead.kvLen, r.ahead.drawn = ic.KVLen(), true
-	slot := r.numSampled % sampleRing
-	r.numSampled++
-	rb, err := r.dev.Download(r.act[bufSampled], 8*uint64(slot), 8)
+	r.aheadPasses = passes
+	// The copy of the ring is behind these passes and before all later ones: what it holds of older tokens is not looked at.
+	rb, err := r.dev.Download(r.act[bufSampled], 0, 8*sampleRing, passes...)
 	if err != nil {
 		return nil, err
 	}
-	return sampledToken{rb}, nil
+	t := sampledTokens{Readback: rb, first: r.numSampled, n: n}
+	r.ahead.kvLen, r.ahead.drawn = ic.KVLen(), true
+	r.numSampled += uint32(n)
+	return t, nil
 }
 
 // samplePass is lm_head and sampling behind a pass that ran on its own.
 func (r *Runner) samplePass() *gpu.Pass {
-	return joinSegments([]segment{{dispatches: r.lmHeadSteps}, {dispatches: r.sampleSteps}}, passSize{}, "sample")
+	pass := r.decodeAhead[0]
+	if pass == nil {
+		pass = joinSegments([]segment{{dispatches: r.lmHeadSteps}, {dispatches: r.sampleSteps}}, passSize{}, "sample")
+		r.decodeAhead[0] = pass
+	}
+	return pass
 }
 
 // aheadPass is one decode step with sampling behind it, recorded once for every number of splits.
@@ -174,18 +183,27 @@ func (r *Runner) aheadPass(splits int) *gpu.Pass {
 	return pass
 }
 
-// sampledToken is a token on its way from the device.
-type sampledToken struct{ gpu.Readback }
+// sampledTokens are the n entries of the ring from the token number first on.
+type sampledTokens struct {
+	gpu.Readback
+	first uint32
+	n     int
+}
 
 // Wait implements runner.Sampled.
-func (t sampledToken) Wait() (sampling.Result, error) {
-	var raw [8]byte
-	if err := t.Readback.Wait(raw[:]); err != nil {
-		return sampling.Result{}, err
+func (t sampledTokens) Wait() ([]sampling.Result, error) {
+	var ring [8 * sampleRing]byte
+	if err := t.Readback.Wait(ring[:]); err != nil {
+		return nil, err
 	}
-	id := binary.LittleEndian.Uint32(raw[:])
-	if id == notFiniteToken {
-		return sampling.Result{}, runner.ErrNotFinite
+	drawn := make([]sampling.Result, 0, t.n)
+	for i := range uint32(t.n) {
+		entry := ring[8*((t.first+i)%sampleRing):]
+		id := binary.LittleEndian.Uint32(entry)
+		if id == notFiniteToken {
+			return drawn, runner.ErrNotFinite
+		}
+		drawn = append(drawn, sampling.Result{Token: int32(id), LogProb: math.Float32frombits(binary.LittleEndian.Uint32(entry[4:]))})
 	}
-	return sampling.Result{Token: int32(id), LogProb: math.Float32frombits(binary.LittleEndian.Uint32(raw[4:]))}, nil
+	return drawn, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
 // Checks belongs to one device.
@@ -16,7 +17,7 @@ type Checks struct {
 	Limits  Limits
 	Usable  func() error // why the device cannot be used any more, or nil
 
-	epoch uint64 // counts released buffers, so that bind groups are looked through only then
+	epoch uint64 // counts released objects, so that bind groups and passes are looked through only then
 }
 
 // CheckedBuffer is what the checks know of a buffer.
@@ -66,7 +67,10 @@ func (k *CheckedKernel) Kinds() []BindingKind { return k.kinds }
 // MarkReleased tells whether this is the first release.
 func (k *CheckedKernel) MarkReleased() bool {
 	first := !k.released
-	k.released = true
+	if first {
+		k.released = true
+		k.owner.epoch++
+	}
 	return first
 }
 
@@ -85,7 +89,10 @@ type CheckedGroup struct {
 // MarkReleased tells whether this is the first release.
 func (g *CheckedGroup) MarkReleased() bool {
 	first := !g.released
-	g.released = true
+	if first {
+		g.released = true
+		g.owner.epoch++
+	}
 	return first
 }
 
@@ -271,6 +278,28 @@ func (g *CheckedGroup) conflicts(bindings []Binding, sizes []uint64) error {
 				return fmt.Errorf("bindings %d and %d both write bytes %d to %d of buffer %q", i, j, from, to, label)
 			}
 		}
+	}
+	return nil
+}
+
+// keptPass is a checked pass in a device's own terms.
+type keptPass struct {
+	owner    *Checks
+	epoch    uint64 // the owner's when the steps were checked
+	first    *Step
+	numSteps int
+	code     any
+}
+
+// Keep notes that all steps of the pass were checked, and what the device made of them.
+func (c *Checks) Keep(p *Pass, code any) {
+	p.kept = keptPass{owner: c, epoch: c.epoch, first: unsafe.SliceData(p.Steps), numSteps: len(p.Steps), code: code}
+}
+
+// Kept returns what Keep was given, or nil: the pass is new or another one now, or something has been released since.
+func (c *Checks) Kept(p *Pass) any {
+	if k := &p.kept; k.owner == c && k.epoch == c.epoch && k.first == unsafe.SliceData(p.Steps) && k.numSteps == len(p.Steps) {
+		return k.code
 	}
 	return nil
 }

@@ -34,9 +34,10 @@ type Device interface {
 	// Submit runs the steps of a pass in order; each step sees the writes of those before it. It validates before
 	// it submits and does not wait.
 	Submit(pass *Pass) error
-	// Download enqueues a copy of sizeBytes bytes of buf at offset (both multiples of 4) behind everything submitted so far, and
-	// returns at once. Readback.Wait is the only call that blocks on the GPU.
-	Download(buf Buffer, offset, sizeBytes uint64) (Readback, error)
+	// Download submits the passes, if any, and behind them and everything submitted before a copy of sizeBytes bytes of buf at
+	// offset (both multiples of 4), all as one submission, and returns at once. Readback.Wait is the only call that blocks
+	// on the GPU.
+	Download(buf Buffer, offset, sizeBytes uint64, passes ...*Pass) (Readback, error)
 	// Close releases the device. Buffers, kernels and bind groups of a closed device must not be used.
 	Close() error
 }
@@ -151,10 +152,12 @@ type Binding struct {
 // Whole binds all of b.
 func Whole(b Buffer) Binding { return Binding{Buffer: b} }
 
-// Pass is a list of steps that run in order. It may be submitted any number of times.
+// Pass is a list of steps that run in order. It may be submitted any number of times, and be appended to in between; steps
+// that were submitted must not be changed in place, since a device keeps what it made of them.
 type Pass struct {
 	Label string
 	Steps []Step
+	kept  keptPass
 }
 
 // Step is a dispatch (Kernel set) or a copy (Src set), never both.

@@ -87,7 +87,7 @@ var ErrNotFinite = errors.New("a logit is not finite")
 
 // Ahead is implemented by runners that sample on their device and run on with the token before the host knows it.
 //
-// A chain is: Begin, Forward with LogitsNone, SampleAhead, and then for every further token Extend(1) and SampleAhead. No
+// A chain is: Begin, Forward with LogitsNone, SampleAhead, and then for every n further tokens Extend(n) and SampleAhead. No
 // other pass may come in between. CommitAhead or Abort ends it; tokens that were sampled past a stop are simply not
 // committed.
 type Ahead interface {
@@ -95,13 +95,15 @@ type Ahead interface {
 	CanSample(p sampling.Params) bool
 	// StartSampling sets the parameters, and the text so far for the penalties.
 	StartSampling(p sampling.Params, prompt, generated []int32) error
-	// SampleAhead runs the token drawn last at the position that ic was extended by (the first time there is none),
-	// and draws the next one. It does not wait.
+	// SampleAhead runs the token drawn last at the first position that ic was extended by, draws the next one, and so on to
+	// the last position, as one submission; the first time it draws the token behind those that Forward ran. It does not wait.
 	SampleAhead(ic *kvcache.InferenceContext) (Sampled, error)
+	// MaxAhead is the largest number of tokens that one SampleAhead draws.
+	MaxAhead() int
 }
 
-// Sampled is a token on its way from the device.
+// Sampled is what one SampleAhead drew, on its way from the device.
 type Sampled interface {
-	// Wait returns the token; ErrNotFinite if there was none to draw. Tokens behind that one mean nothing.
-	Wait() (sampling.Result, error)
+	// Wait returns the tokens. With ErrNotFinite they are those before the one that could not be drawn.
+	Wait() ([]sampling.Result, error)
 }

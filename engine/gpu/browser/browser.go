@@ -3,7 +3,7 @@
 // Package browser implements gpu.Device over the browser's WebGPU, in a page, a worker, or Node with Dawn.
 //
 // It owns everything between the engine's recorded passes and JavaScript: validation, number encoding of passes, waiting
-// and error texts; glue.js beside it owns the WebGPU objects. A pass is one crossing into JavaScript, a write another.
+// and error texts; glue.js beside it owns the WebGPU objects. A submission is one crossing into JavaScript, a write another.
 // In a token's trip it is the last stop before the browser.
 //
 // What WebGPU reports only later, outside of any call (an error that the checks here do not know), comes back as the
@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -304,26 +305,43 @@ const (
 const scratchBytes = 4 << 20
 
 func (d *device) Submit(pass *gpu.Pass) error {
-	if pass == nil {
-		return errors.New("browser: submit: the pass is nil")
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.ready(); err != nil {
-		return fmt.Errorf("browser: pass %q: %w", pass.Label, err)
-	}
-	d.code = d.code[:0]
-	for i := range pass.Steps {
-		s := &pass.Steps[i]
-		if err := d.checks.Step(s); err != nil {
-			return fmt.Errorf("browser: pass %q, step %d: %w", pass.Label, i, err)
-		}
-		if err := d.encode(s); err != nil {
-			return fmt.Errorf("browser: pass %q, step %d: %w", pass.Label, i, err)
-		}
+	if err := d.encodePasses([]*gpu.Pass{pass}); err != nil {
+		return fmt.Errorf("browser: %w", err)
 	}
 	if len(d.code) > 0 {
 		jsSubmit(d.id, unsafe.Pointer(&d.code[0]), uint32(len(d.code)))
+	}
+	return nil
+}
+
+// encodePasses writes the passes to d.code, each checked unless that was done before.
+func (d *device) encodePasses(passes []*gpu.Pass) error {
+	d.code = d.code[:0]
+	for _, pass := range passes {
+		if pass == nil {
+			return errors.New("submit: the pass is nil")
+		}
+		if err := d.ready(); err != nil {
+			return fmt.Errorf("pass %q: %w", pass.Label, err)
+		}
+		if code, ok := d.checks.Kept(pass).([]uint32); ok {
+			d.code = append(d.code, code...)
+			continue
+		}
+		start := len(d.code)
+		for i := range pass.Steps {
+			s := &pass.Steps[i]
+			err := d.checks.Step(s)
+			if err == nil {
+				err = d.encode(s)
+			}
+			if err != nil {
+				return fmt.Errorf("pass %q, step %d: %w", pass.Label, i, err)
+			}
+		}
+		d.checks.Keep(pass, slices.Clone(d.code[start:]))
 	}
 	return nil
 }

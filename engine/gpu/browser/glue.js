@@ -245,8 +245,7 @@ export function install(go, options = {}) {
     return d.device.createBuffer({ label: "staging", size: n, usage: 0x9 /* MAP_READ | COPY_DST */ });
   };
 
-  const replay = (/** @type {Opened} */ d, /** @type {Uint32Array} */ code) => {
-    const encoder = d.device.createCommandEncoder();
+  const replay = (/** @type {GPUCommandEncoder} */ encoder, /** @type {Uint32Array} */ code) => {
     /** @type {GPUComputePassEncoder | undefined} */
     let pass;
     let pipeline = 0;
@@ -270,7 +269,6 @@ export function install(go, options = {}) {
       }
     }
     pass?.end();
-    d.device.queue.submit([encoder.finish()]);
   };
 
   // Parameters are in the order of the declarations in imports.go; a Go string is two of them.
@@ -317,18 +315,24 @@ export function install(go, options = {}) {
       guard(dev, "write", () => objects[dev].device.queue.writeBuffer(objects[buffer], offset, go._inst.exports.mem.buffer, at >>> 0, n));
     },
     submit: (/** @type {number} */ dev, /** @type {number} */ at, /** @type {number} */ n) => {
-      guard(dev, "submit", () => replay(objects[dev], words(at, n)));
+      guard(dev, "submit", () => {
+        const { device } = /** @type {Opened} */ (objects[dev]);
+        const encoder = device.createCommandEncoder();
+        replay(encoder, words(at, n));
+        device.queue.submit([encoder.finish()]);
+      });
     },
     flush: (/** @type {number} */ dev, /** @type {number} */ token) => {
       const d = /** @type {Opened} */ (objects[dev]);
       d.device.queue.onSubmittedWorkDone().then(() => complete(token, STATUS.ok), async (e) => complete(token, await whyFailed(d, e), messageOf(e)));
     },
-    download: (/** @type {number} */ dev, /** @type {number} */ token, /** @type {number} */ buffer, /** @type {number} */ offset, /** @type {number} */ size) => {
+    download: (/** @type {number} */ dev, /** @type {number} */ token, /** @type {number} */ buffer, /** @type {number} */ offset, /** @type {number} */ size, /** @type {number} */ codeAt, /** @type {number} */ codeLen) => {
       const d = /** @type {Opened} */ (objects[dev]);
       const failed = async (/** @type {unknown} */ e) => complete(token, await whyFailed(d, e), messageOf(e));
       try {
         const staging = takeStaging(d, size);
         const encoder = d.device.createCommandEncoder();
+        replay(encoder, words(codeAt, codeLen));
         encoder.copyBufferToBuffer(objects[buffer], offset, staging, 0, size);
         d.device.queue.submit([encoder.finish()]);
         staging.mapAsync(1 /* READ */, 0, size).then(() => complete(token, STATUS.ok), failed);

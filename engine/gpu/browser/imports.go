@@ -38,8 +38,10 @@ func jsSubmit(dev uint32, code unsafe.Pointer, words uint32)
 //go:wasmimport qwgpu flush
 func jsFlush(dev, token uint32)
 
+// code are the passes before the copy, maybe none.
+//
 //go:wasmimport qwgpu download
-func jsDownload(dev, token, buffer uint32, offset, size float64) uint32
+func jsDownload(dev, token, buffer uint32, offset, size float64, code unsafe.Pointer, words uint32) uint32
 
 //go:wasmimport qwgpu read
 func jsRead(dev, staging uint32, dst unsafe.Pointer, size uint32)

@@ -2,7 +2,8 @@
 
 package browser
 
-// Downloads: glue.js copies into a staging buffer of its pool and maps it; Wait copies the mapped bytes to their place.
+// Downloads: glue.js copies into a staging buffer of its pool, behind the passes that come with it, and maps it; Wait copies
+// the mapped bytes to their place.
 
 import (
 	"fmt"
@@ -28,7 +29,7 @@ type mapping struct {
 	done    chan completion
 }
 
-func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readback, error) {
+func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64, passes ...*gpu.Pass) (gpu.Readback, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, err := d.checks.Range("download from", buf, offset, sizeBytes, gpu.UsageCopySrc); err != nil {
@@ -37,12 +38,19 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readbac
 	if err := d.ready(); err != nil {
 		return nil, fmt.Errorf("browser: download from buffer %q: %w", buf.Label(), err)
 	}
+	if err := d.encodePasses(passes); err != nil {
+		return nil, fmt.Errorf("browser: download from buffer %q: %w", buf.Label(), err)
+	}
+	code, words := unsafe.Pointer(unsafe.SliceData(d.code)), uint32(len(d.code))
 	r := &readback{d: d, label: buf.Label(), size: sizeBytes}
 	if sizeBytes == 0 {
+		if words > 0 {
+			jsSubmit(d.id, code, words)
+		}
 		return r, nil
 	}
 	token, done := begin(d)
-	r.mapping = &mapping{d: d, staging: jsDownload(d.id, token, buf.(*buffer).id, float64(offset), float64(sizeBytes)), done: done}
+	r.mapping = &mapping{d: d, staging: jsDownload(d.id, token, buf.(*buffer).id, float64(offset), float64(sizeBytes), code, words), done: done}
 	r.drop = runtime.AddCleanup(r, func(m *mapping) { go m.abandon() }, r.mapping)
 	return r, nil
 }

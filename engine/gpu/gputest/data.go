@@ -20,6 +20,8 @@ var dataChecks = []Check{
 	{"downloads in flight", checkDownloadsInFlight},
 	{"downloads from several goroutines", checkDownloadsConcurrently},
 	{"download keeps its moment", checkDownloadMoment},
+	{"download behind passes", checkDownloadBehindPasses},
+	{"passes that grow", checkGrowingPass},
 	{"release after use", checkReleaseAfterUse},
 }
 
@@ -264,6 +266,78 @@ func checkDownloadMoment(c *context) {
 	c.must(second.Wait(raw))
 	c.same("before the pass", wordsOf(raw), []uint32{2})
 	c.same("after the pass", c.read(b, 0, 1), []uint32{0xabcd0000})
+}
+
+// A download brings its passes with it: they run in order, and the copy is behind them and before what comes next.
+func checkDownloadBehindPasses(c *context) {
+	k := c.kernel("add", addParamWGSL, gpu.BindUniform, gpu.BindStorage)
+	params := c.words("params", []uint32{1, 3, 0, 0}, gpu.UsageUniform|gpu.UsageCopyDst)
+	sum, old := c.buffer("sum", 256, storageUsages), c.buffer("old", 256, storageUsages)
+	add := &gpu.Pass{Label: "add", Steps: []gpu.Step{dispatch(k, c.bind(k, gpu.Whole(params), gpu.Whole(sum)), 1, 1, 1)}}
+	keep := &gpu.Pass{Label: "keep"}
+	keep.Copy(sum, 0, old, 0, 4)
+	var pending []gpu.Readback
+	var want []uint32
+	last, kept := uint32(0), uint32(0)
+	for i := range uint32(20) {
+		c.must(c.Write(params, 0, bytesOf([]uint32{i, 3, 0, 0})))
+		var passes []*gpu.Pass
+		for range i % 4 {
+			passes = append(passes, add)
+			last = (last + i) * 3
+		}
+		if i%4 == 3 {
+			passes = append(passes, keep, add)
+			last, kept = (last+i)*3, last
+		}
+		r, err := c.Download(sum, 0, 4, passes...)
+		c.must(err)
+		pending, want = append(pending, r), append(want, last)
+	}
+	for i, r := range pending {
+		raw := make([]byte, 4)
+		c.must(r.Wait(raw))
+		c.same(fmt.Sprintf("download %d", i), wordsOf(raw), want[i:i+1])
+	}
+	c.same("copied by a pass in the middle", c.read(old, 0, 1), []uint32{kept})
+
+	r, err := c.Download(sum, 0, 0, add)
+	c.must(err)
+	c.must(r.Wait(nil))
+	c.same("after a download of nothing", c.read(sum, 0, 1), []uint32{(last + 19) * 3})
+
+	bad := &gpu.Pass{Label: "bad", Steps: []gpu.Step{{}}}
+	for _, passes := range [][]*gpu.Pass{{bad}, {add, bad}, {bad, add}, {add, nil}} {
+		r, err := c.Download(sum, 0, 4, passes...)
+		c.refuses("download behind a bad pass", err, "pass")
+		if r != nil {
+			c.fail("a readback came with the error")
+		}
+	}
+	_, err = c.Download(sum, 256, 4, add)
+	c.refuses("download of a bad range behind a pass", err, "sum")
+	c.same("after refused downloads", c.read(sum, 0, 1), []uint32{(last + 19) * 3})
+}
+
+// A pass may be appended to and submitted again, whatever the device keeps of it.
+func checkGrowingPass(c *context) {
+	k := c.kernel("add", addParamWGSL, gpu.BindUniform, gpu.BindStorage)
+	params := c.words("params", []uint32{1, 1, 0, 0}, gpu.UsageUniform|gpu.UsageCopyDst)
+	sum := c.buffer("sum", 256, storageUsages)
+	g := c.bind(k, gpu.Whole(params), gpu.Whole(sum))
+	pass := &gpu.Pass{Label: "grows"}
+	want := uint32(0)
+	for i := range uint32(6) {
+		pass.Dispatch(k, g, 1, 1, 1)
+		c.must(c.Submit(pass))
+		c.must(c.Submit(pass))
+		want += 2 * (i + 1)
+	}
+	c.same("dispatches of a growing pass", c.read(sum, 0, 1), []uint32{want})
+	// Something else is released: the pass still runs.
+	c.buffer("other", 64, storageUsages).Release()
+	c.must(c.Submit(pass))
+	c.same("after a release elsewhere", c.read(sum, 0, 1), []uint32{want + 6})
 }
 
 // Buffers, kernels and bind groups are released while other work goes on; a release is final and may be repeated.

@@ -330,25 +330,34 @@ func (d *device) Bind(k gpu.Kernel, bindings ...gpu.Binding) (gpu.BindGroup, err
 func (d *device) Submit(pass *gpu.Pass) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if pass == nil {
-		return errors.New("native: submit: the pass is nil")
-	}
-	if err := d.usable(); err != nil {
-		return fmt.Errorf("native: pass %q: %w", pass.Label, err)
-	}
-	d.steps = d.steps[:0]
-	for i := range pass.Steps {
-		if err := d.appendStep(&pass.Steps[i]); err != nil {
-			return fmt.Errorf("native: pass %q, step %d: %w", pass.Label, i, err)
-		}
-	}
-	if len(d.steps) == 0 {
-		return nil
-	}
-	if _, err := d.submitLocked(d.steps); err != nil {
-		return fmt.Errorf("native: pass %q: %w", pass.Label, d.blame(pass, err))
+	if _, err := d.submitPasses([]*gpu.Pass{pass}); err != nil {
+		return fmt.Errorf("native: %w", err)
 	}
 	return nil
+}
+
+// submitPasses checks the passes and submits them, with the steps behind them, as one command buffer.
+func (d *device) submitPasses(passes []*gpu.Pass, behind ...C.qw_step) (index uint64, err error) {
+	d.steps = d.steps[:0]
+	for _, pass := range passes {
+		if err := d.appendPass(pass); err != nil {
+			return 0, err
+		}
+	}
+	if d.steps = append(d.steps, behind...); len(d.steps) == 0 {
+		return 0, nil
+	}
+	if index, err = d.submitLocked(d.steps); err != nil {
+		for _, pass := range passes {
+			if found := d.blame(pass); found != nil {
+				return 0, found
+			}
+		}
+		if len(passes) > 0 {
+			err = fmt.Errorf("pass %q: %w", passes[0].Label, err)
+		}
+	}
+	return index, err
 }
 
 func (d *device) submitLocked(steps []C.qw_step) (uint64, error) {
@@ -358,8 +367,8 @@ func (d *device) submitLocked(steps []C.qw_step) (uint64, error) {
 	return uint64(index), d.takeError(&caught)
 }
 
-// blame finds the step that the library refuses, by encoding each alone without submitting it.
-func (d *device) blame(pass *gpu.Pass, whole error) error {
+// blame finds the step that the library refuses, by encoding each alone without submitting it; nil if it refuses none.
+func (d *device) blame(pass *gpu.Pass) error {
 	for i := range pass.Steps {
 		s := &pass.Steps[i]
 		d.steps = d.steps[:0]
@@ -370,12 +379,12 @@ func (d *device) blame(pass *gpu.Pass, whole error) error {
 		C.qw_submit(d.dev, d.q, unsafe.SliceData(d.steps), C.size_t(len(d.steps)), 1, &caught)
 		if err := d.takeError(&caught); err != nil {
 			if s.Kernel != nil {
-				return fmt.Errorf("step %d, kernel %q: %w", i, s.Kernel.Label(), err)
+				return fmt.Errorf("pass %q, step %d, kernel %q: %w", pass.Label, i, s.Kernel.Label(), err)
 			}
-			return fmt.Errorf("step %d, copy from %q to %q: %w", i, s.Src.Label(), s.Dst.Label(), err)
+			return fmt.Errorf("pass %q, step %d, copy from %q to %q: %w", pass.Label, i, s.Src.Label(), s.Dst.Label(), err)
 		}
 	}
-	return whole
+	return nil
 }
 
 // Close waits for the GPU and releases everything that was made with the device.

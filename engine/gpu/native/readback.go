@@ -138,7 +138,7 @@ type readback struct {
 	done  bool
 }
 
-func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readback, error) {
+func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64, passes ...*gpu.Pass) (gpu.Readback, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, err := d.checks.Range("download from", buf, offset, sizeBytes, gpu.UsageCopySrc); err != nil {
@@ -147,17 +147,19 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64) (gpu.Readbac
 	b := buf.(*buffer)
 	r := &readback{d: d, label: b.Label(), size: sizeBytes}
 	if sizeBytes == 0 {
+		if _, err := d.submitPasses(passes); err != nil {
+			return nil, fmt.Errorf("native: download from buffer %q: %w", b.Label(), err)
+		}
 		return r, nil
 	}
 	s, err := d.staging.take(d, sizeBytes)
 	if err != nil {
 		return nil, fmt.Errorf("native: download from buffer %q: %w", b.Label(), err)
 	}
-	step := []C.qw_step{{
+	s.index, err = d.submitPasses(passes, C.qw_step{
 		op: C.QW_COPY, a: C.uintptr_t(uintptr(b.ref)), a_off: C.uint64_t(offset),
 		b: C.uintptr_t(uintptr(s.ref)), size: C.uint64_t(sizeBytes),
-	}}
-	s.index, err = d.submitLocked(step)
+	})
 	if err == nil {
 		var caught C.qw_error
 		C.qw_map(d.dev, s.ref, C.QW_MAP_READ, C.size_t(sizeBytes), s.status, &caught)

@@ -11,7 +11,9 @@ package native
 import "C"
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -22,6 +24,28 @@ func checkNUL(kind, label string) error {
 	if strings.IndexByte(label, 0) >= 0 {
 		return fmt.Errorf("%s label %q contains a NUL", kind, label)
 	}
+	return nil
+}
+
+// appendPass checks a pass, unless that was done before, and appends its steps to d.steps.
+func (d *device) appendPass(pass *gpu.Pass) error {
+	if pass == nil {
+		return errors.New("submit: the pass is nil")
+	}
+	if err := d.usable(); err != nil {
+		return fmt.Errorf("pass %q: %w", pass.Label, err)
+	}
+	if steps, ok := d.checks.Kept(pass).([]C.qw_step); ok {
+		d.steps = append(d.steps, steps...)
+		return nil
+	}
+	start := len(d.steps)
+	for i := range pass.Steps {
+		if err := d.appendStep(&pass.Steps[i]); err != nil {
+			return fmt.Errorf("pass %q, step %d: %w", pass.Label, i, err)
+		}
+	}
+	d.checks.Keep(pass, slices.Clone(d.steps[start:]))
 	return nil
 }
 
