@@ -50,7 +50,7 @@ func newShape(c *config.Config, opt Options) (shape, error) {
 		return s, fmt.Errorf("forward: head_dim %d is more than the GPU kernels take (256): use the CPU path", c.HeadDim)
 	}
 	s.qTile = 1
-	for s.qTile < s.group && s.qTile < 8 && 2*s.qTile*s.headPad <= 2048 {
+	for s.qTile < s.group && s.qTile < 8 && 2*s.qTile*s.headPad <= 1024 {
 		s.qTile *= 2
 	}
 	s.qTiles = (s.group + s.qTile - 1) / s.qTile

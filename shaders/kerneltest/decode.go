@@ -254,7 +254,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	combine := Step{Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
 	}}, Bindings: []Binding{{Buffer: "pass_state"}, part("splits", 0, outputs), part("splits", outputs, 0), {Buffer: "attn"}},
-		Grid: [3]uint32{uint32(c.heads), 1, 1}}
+		Grid: [3]uint32{uint32(c.heads), CeilDiv(d, 32), 1}}
 	out := Step{Kernel: c.outKernel(), Options: outOpt, Grid: [3]uint32{CeilDiv(c.rows, 16), 1, 1}}
 	steps := []Step{attention, out}
 	switch {
@@ -293,14 +293,13 @@ func (c attentionCase) outKernel() string {
 func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
 	d, headPad, group := c.headDim, RoundUp(c.headDim, 8), c.heads/c.kvHeads
 	qTile := 1
-	for qTile < group && qTile < 8 && 2*qTile*headPad <= 2048 {
+	for qTile < group && qTile < 8 && 2*qTile*headPad <= 1024 {
 		qTile *= 2
 	}
 	qTiles = (group + qTile - 1) / qTile
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
 		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages()), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
-		"LANES": uint32(64 / qTile), "HEAD_VECS": uint32((qTile + 1) * headPad / 4), "RED_B": redB(qTile),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"K_PAD": uint32(qPad), "WORKGROUP_SIZE": 128, "THREADS_PER_ROW": 32, "STAGE_ROUNDS": 2, "NUM_ROWS": uint32(c.rows),
@@ -310,14 +309,6 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 		attnOut.Consts["MAX_SPLITS"], attnOut.Consts["COEFS"] = fusedSplits, uint32(fusedSplits*c.heads)
 	}
 	return attention, attnOut, qTiles
-}
-
-// redB is RED_B of a number of query heads a workgroup.
-func redB(qTile int) uint32 {
-	if qTile > 4 {
-		return 128
-	}
-	return 1
 }
 
 // rounded is what numbers become in the cache.
