@@ -1,9 +1,23 @@
 // KV cache in 16 bits a number, two a u32: keys and values [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD], HEAD_PAD = HEAD_DIM
-// rounded up to 8. Included by kernels that declare `k_cache`, `v_cache` as array<Kv4>: one element is 4 neighbouring numbers.
+// rounded up to 8. Included by kernels that declare `k_cache`, `v_cache` as array<Kv4>: one element is 4 neighbouring numbers;
+// or as array<Kv8>: 8 of them, 16 bytes.
 // Values are float16. Keys lie in [-1, 1], as config.KeyBounds is divided out of the K-norm's gain, and their square roots are
 // stored with their signs as snorm16: steps of 2*sqrt(key)/32767, finer than float16's for all keys that move a score.
 
 alias Kv4 = vec2<u32>;
+alias Kv8 = vec4<u32>;
+
+fn lower4(x: Kv8) -> Kv4 {
+    return x.xy;
+}
+
+fn upper4(x: Kv8) -> Kv4 {
+    return x.zw;
+}
+
+fn join4(lower: Kv4, upper: Kv4) -> Kv8 {
+    return Kv8(lower, upper);
+}
 
 fn unpack_value4(v: Kv4) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y));
@@ -11,6 +25,16 @@ fn unpack_value4(v: Kv4) -> vec4<f32> {
 
 fn unpack_key4(k: Kv4) -> vec4<f32> {
     let root = vec4<f32>(unpack2x16snorm(k.x), unpack2x16snorm(k.y));
+    return root * abs(root);
+}
+
+const KEY_UNIT: f32 = 9.3137942e-10; // 1/32767^2
+
+// Keys in units of KEY_UNIT, for products that are scaled elsewhere. No conversion: 16 bits in the mantissa of 2^23 are
+// exact, with the sign bit flipped they stand for root + 32768.
+fn key_counts4(k: Kv4) -> vec4<f32> {
+    let bits = vec4<u32>(k.x & 0xffffu, k.x >> 16u, k.y & 0xffffu, k.y >> 16u) ^ vec4<u32>(0x4b008000u);
+    let root = bitcast<vec4<f32>>(bits) - 8421376.0;
     return root * abs(root);
 }
 

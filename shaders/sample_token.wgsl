@@ -13,9 +13,11 @@
 override VOCAB: u32 = 151936u;
 override SLICE: u32 = 256u;
 override NUM_SLICES: u32 = 594u;
-override PAGE_SIZE: u32 = 16u;
-override PAGES_PER_SPLIT: u32 = 8u;
-override MAX_SPLITS: u32 = 128u;
+override SHORT_SPLIT: u32 = 128u;   // positions of a split, up to FUSED_SPLITS of them
+override FUSED_SPLITS: u32 = 4u;
+override FUSED_LENGTH: u32 = 1024u; // a longer context is in more of them, of LONG_SPLIT positions until there are LONG_SPLITS
+override LONG_SPLIT: u32 = 64u;
+override LONG_SPLITS: u32 = 32u;
 override RING: u32 = 64u;
 override TOKENS: u32 = 64u;
 
@@ -258,9 +260,12 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
     vocab_state[id] = vec2<u32>((st.x | SEEN) + 1u, st.y);
 
     // The state of the next decode pass, which runs this token.
-    let pages = position / PAGE_SIZE + 1u;
+    let length = position + 1u;
     var splits = 1u;
-    while (splits < MAX_SPLITS && pages > PAGES_PER_SPLIT * splits) {
+    while (splits < FUSED_SPLITS && length > SHORT_SPLIT * splits) {
+        splits *= 2u;
+    }
+    while (length > FUSED_LENGTH && splits < LONG_SPLITS && length > LONG_SPLIT * splits) {
         splits *= 2u;
     }
     pass_state[0] = 1u;

@@ -28,6 +28,9 @@ func (r *Runner) recordDecode(out *layer) error {
 	return err
 }
 
+// combineColumns are the columns of a head that a workgroup of combine_splits takes.
+const combineColumns = 32
+
 // recordCombine records what joins the splits of a long context before attn_out.
 func (r *Runner) recordCombine() error {
 	s := &r.shape
@@ -35,7 +38,9 @@ func (r *Runner) recordCombine() error {
 	d, err := r.dispatch("combine_splits", shaders.Options{Consts: map[string]uint32{
 		"NUM_HEADS": uint32(s.NumAttentionHeads), "HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "MAX_SPLITS": maxSplits,
 	}},
-		func(passSize) [3]uint32 { return [3]uint32{uint32(s.NumAttentionHeads), 1, 1} },
+		func(passSize) [3]uint32 {
+			return [3]uint32{uint32(s.NumAttentionHeads), uint32(s.HeadDim+combineColumns-1) / combineColumns, 1}
+		},
 		r.state(), outputs, ml, r.whole(bufAttn))
 	r.combineSteps = []dispatch{d}
 	return err
@@ -131,15 +136,10 @@ func (r *Runner) recordMatvec(l *layer, name string) error {
 
 // attentionConsts are the constants of decode attention.
 func (s *shape) attentionConsts() map[string]uint32 {
-	redB := uint32(1)
-	if s.qTile > 4 {
-		redB = 128
-	}
 	return map[string]uint32{
 		"NUM_HEADS": uint32(s.NumAttentionHeads), "NUM_KV_HEADS": uint32(s.NumKeyValueHeads), "HEAD_DIM": uint32(s.HeadDim),
 		"HEAD_PAD": uint32(s.headPad), "PAGE_SIZE": uint32(s.pageSize), "Q_PAD": uint32(s.qPad), "ML_BASE": uint32(maxSplits * s.qPad),
-		"PAGE_TABLE": uint32(s.pageTableOffset() / 4), "MAX_PAGES": uint32(s.maxPages), "Q_TILE": uint32(s.qTile), "Q_TILES": uint32(s.qTiles), "LANES": uint32(64 / s.qTile),
-		"HEAD_VECS": uint32((s.qTile + 1) * s.headPad / 4), "RED_B": redB,
+		"PAGE_TABLE": uint32(s.pageTableOffset() / 4), "MAX_PAGES": uint32(s.maxPages), "Q_TILE": uint32(s.qTile), "Q_TILES": uint32(s.qTiles),
 	}
 }
 

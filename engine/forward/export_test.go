@@ -45,6 +45,14 @@ func (r *Runner) runRows(x []float32, rows int, steps []dispatch) ([]float32, er
 	return r.readTap(r.rowTap("qkv", bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride), rows)
 }
 
+// Splitting sets the lengths from which on contexts are split, for runners that are made until the returned function is
+// called.
+func Splitting(short, fusedLength, long int) (restore func()) {
+	old := splitting
+	splitting = splitRule{short: short, fusedLength: fusedLength, long: long}
+	return func() { splitting = old }
+}
+
 // KVCache reads the arena's keys and values of every layer, as bytes.
 func (r *Runner) KVCache() ([][]byte, error) {
 	var all [][]byte

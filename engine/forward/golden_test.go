@@ -105,6 +105,9 @@ func TestRandomModels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if seed%2 == 1 { // one split up to position 17, then four, and many from 70 on
+			defer forward.Splitting(9, 70, 10)()
+		}
 		got := open(t, dev, dir, forward.Options{NumPages: 16, KVDType: kv})
 		where := fmt.Sprintf("seed %d, %s, %s KV (%v)", seed, dtype, kv, m.Config)
 		for kind, e := range goldentest.Lockstep(t, where, m.Config, want, got, seed, randomTolerance(kv)) {

@@ -12,12 +12,21 @@ import (
 )
 
 const (
-	maxSplits     = 128 // of a context in decode attention
-	fusedSplits   = 4   // attn_out combines so many itself; combine_splits more
-	pagesPerSplit = 8
-	stateBytes    = 256
-	bindAlignment = 256 // offsets of bindings inside one buffer, the largest alignment WebGPU allows a device to ask for
+	maxSplits       = 128 // of a context in decode attention
+	fusedSplits     = 4   // attn_out combines so many itself; combine_splits more
+	attentionGroups = 264 // workgroups of decode attention in a long context, at most: two on each processor of a large GPU
+	stateBytes      = 256
+	bindAlignment   = 256 // offsets of bindings inside one buffer, the largest alignment WebGPU allows a device to ask for
 )
+
+// splitRule says from which lengths on a context is in more splits.
+type splitRule struct {
+	short       int // positions of a split, while there are at most fusedSplits
+	fusedLength int // up to so many positions, longer splits cost less than the dispatch of combine_splits
+	long        int // positions of a split behind that, until there are longSplits
+}
+
+var splitting = splitRule{short: 128, fusedLength: 1024, long: 64}
 
 // shape holds the padded sizes that kernels and buffers share. Strides count float32 numbers.
 type shape struct {
@@ -50,7 +59,7 @@ func newShape(c *config.Config, opt Options) (shape, error) {
 		return s, fmt.Errorf("forward: head_dim %d is more than the GPU kernels take (256): use the CPU path", c.HeadDim)
 	}
 	s.qTile = 1
-	for s.qTile < s.group && s.qTile < 8 && 2*s.qTile*s.headPad <= 2048 {
+	for s.qTile < s.group && s.qTile < 8 && 2*s.qTile*s.headPad <= 1024 {
 		s.qTile *= 2
 	}
 	s.qTiles = (s.group + s.qTile - 1) / s.qTile
@@ -63,12 +72,23 @@ func (s *shape) kvPageBytes() uint64 {
 	return uint64(s.NumKeyValueHeads*s.pageSize*s.headPad) * uint64(s.kv.Bytes())
 }
 
-// numSplits chooses over how many workgroups the context of a decode step at position pos is spread: about pagesPerSplit pages each,
-// a power of two so that few different passes exist.
+// numSplits chooses over how many workgroups of a KV head the context of a decode step at position pos is spread: a power of two so
+// that few different passes exist. sample_token chooses likewise.
 func (s *shape) numSplits(pos int) int {
-	pages := pos/s.pageSize + 1
-	n := 1
-	for n < maxSplits && pages > pagesPerSplit*n {
+	length, n := pos+1, 1
+	for n < fusedSplits && length > splitting.short*n {
+		n *= 2
+	}
+	for length > splitting.fusedLength && n < s.longSplits() && length > splitting.long*n {
+		n *= 2
+	}
+	return n
+}
+
+// longSplits is the number of splits of a long context.
+func (s *shape) longSplits() int {
+	n := fusedSplits
+	for n < maxSplits && 2*n*s.NumKeyValueHeads*s.qTiles <= attentionGroups {
 		n *= 2
 	}
 	return n

@@ -50,8 +50,8 @@ func (r *Runner) recordSampling() error {
 		return err
 	}
 	token, err := r.dispatch("sample_token", shaders.Options{Consts: map[string]uint32{
-		"VOCAB": vocab, "SLICE": slice, "NUM_SLICES": slices, "PAGE_SIZE": uint32(s.pageSize), "PAGES_PER_SPLIT": pagesPerSplit,
-		"MAX_SPLITS": maxSplits, "RING": sampleRing, "TOKENS": uint32(s.tokensOffset() / 4),
+		"VOCAB": vocab, "SLICE": slice, "NUM_SLICES": slices, "SHORT_SPLIT": uint32(splitting.short), "FUSED_SPLITS": fusedSplits,
+		"FUSED_LENGTH": uint32(splitting.fusedLength), "LONG_SPLIT": uint32(splitting.long), "LONG_SPLITS": uint32(s.longSplits()), "RING": sampleRing, "TOKENS": uint32(s.tokensOffset() / 4),
 	}},
 		func(passSize) [3]uint32 { return [3]uint32{1, 1, 1} },
 		params, r.whole(bufLogits), r.whole(bufSlices), r.whole(bufVocabState), r.whole(bufStep), r.whole(bufSampled))

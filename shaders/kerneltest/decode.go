@@ -169,11 +169,14 @@ type attentionCase struct {
 }
 
 const (
-	maxSplits   = 32
+	maxSplits   = 128
 	fusedSplits = 4 // attn_out combines so many itself
+	stalePages  = 2 // of the page table, behind the context
 )
 
 // attentionCases has each shape with one cache format, as compiling is what costs; those of the published models with both.
+// A tile of attention is 64 positions, or 32 where a head has more than 128 numbers: contexts end before, on and behind its
+// last one, and splits have no tile, the token's alone, one or several.
 func attentionCases() []Case {
 	var all []Case
 	for i, c := range []attentionCase{
@@ -190,8 +193,21 @@ func attentionCases() []Case {
 		{headShape{kv: "f32", heads: 5, kvHeads: 1, headDim: 160, start: 48}, 2, "bf16", 16},
 		{headShape{kv: "f16", heads: 7, kvHeads: 1, headDim: 256, start: 20}, 1, "q8", 16},
 		{headShape{kv: "f32", heads: 3, kvHeads: 3, headDim: 2, start: 40}, 2, "bf16", 16},
+		{headShape{kv: "f16", heads: 5, kvHeads: 1, headDim: 40, start: 70}, 2, "bf16", 16},
+		{headShape{kv: "f16", heads: 4, kvHeads: 2, headDim: 96, start: 127}, 1, "bf16", 16},
+		{headShape{kv: "f16", heads: 2, kvHeads: 2, headDim: 104, start: 65, pageSize: 32}, 1, "bf16", 16},
+		{headShape{kv: "f16", heads: 2, kvHeads: 2, headDim: 128, start: 255, pageSize: 5}, 1, "bf16", 16},
+		{headShape{kv: "f32", heads: 4, kvHeads: 2, headDim: 128, start: 192, pageSize: 12}, 1, "bf16", 16},
+		{headShape{kv: "f16", heads: 8, kvHeads: 2, headDim: 128, start: 700}, 4, "bf16", 16},
+		{headShape{kv: "f32", heads: 8, kvHeads: 1, headDim: 128, start: 333}, 2, "bf16", 16},
+		{headShape{kv: "f16", heads: 4, kvHeads: 1, headDim: 256, start: 130, pageSize: 8}, 1, "bf16", 16},
+		{headShape{kv: "f16", heads: 2, kvHeads: 1, headDim: 128, start: 4500}, 64, "bf16", 16},
+		{headShape{kv: "f32", heads: 2, kvHeads: 1, headDim: 62, start: 1000}, 128, "bf16", 16},
 	} {
-		c.pageSize, c.tokens = 16, 1
+		c.tokens = 1
+		if c.pageSize == 0 {
+			c.pageSize = 16
+		}
 		kernels := "attention+" + c.outKernel()
 		if c.splits > fusedSplits {
 			kernels = "attention+combine_splits+residual_proj"
@@ -209,7 +225,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	qkv, norms := Normal(rng, qDim+2*kvDim, 2), Normal(rng, 2*d, 1)
 	norms[d] = 20 // a key gain that amplifies roundings
 	cache.BoundKeys(norms)
-	table := RandomPageTable(rng, c.numPages(), cache.NumPages)
+	table := RandomPageTable(rng, c.numPages()+stalePages, cache.NumPages)
 	rope := RopeTable(c.kvLen(), d)
 	keys, values := cache.Keys().Random(rng, table, c.start, c.keySpread()), cache.Random(rng, table, c.start, 1)
 
@@ -260,7 +276,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	combine := Step{Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
 	}}, Bindings: []Binding{{Buffer: "pass_state"}, part("splits", 0, outputs), part("splits", outputs, 0), {Buffer: "attn"}},
-		Grid: [3]uint32{uint32(c.heads), 1, 1}}
+		Grid: [3]uint32{uint32(c.heads), CeilDiv(d, 32), 1}}
 	out := Step{Kernel: c.outKernel(), Options: outOpt, Grid: [3]uint32{CeilDiv(c.rows, outShape.GroupRows()), 1, 1}}
 	steps := []Step{attention, out}
 	switch {
@@ -299,14 +315,13 @@ func (c attentionCase) outKernel() string {
 func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
 	d, headPad, group := c.headDim, RoundUp(c.headDim, 8), c.heads/c.kvHeads
 	qTile := 1
-	for qTile < group && qTile < 8 && 2*qTile*headPad <= 2048 {
+	for qTile < group && qTile < 8 && 2*qTile*headPad <= 1024 {
 		qTile *= 2
 	}
 	qTiles = (group + qTile - 1) / qTile
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
-		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages()), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
-		"LANES": uint32(64 / qTile), "HEAD_VECS": uint32((qTile + 1) * headPad / 4), "RED_B": redB(qTile),
+		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages() + stalePages), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"NUM_ROWS": uint32(c.rows),
@@ -321,14 +336,6 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 
 // outShape is how the output projection behind attention is spread.
 var outShape = shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}
-
-// redB is RED_B of a number of query heads a workgroup.
-func redB(qTile int) uint32 {
-	if qTile > 4 {
-		return 128
-	}
-	return 1
-}
 
 // rounded is what numbers become in the cache.
 func (s KVShape) rounded(v []float64) []float64 {

@@ -23,6 +23,7 @@ type sampleCase struct {
 	logits func(rng *rand.Rand, i int) float32 // default: normal, with some far above
 	text   bool                                // penalties and bias see a text
 	failed bool
+	pos    int // of the next token; default: random
 }
 
 func sampled(temperature float32, topK int, topP, minP float32) sampling.Params {
@@ -50,6 +51,10 @@ func SampleCases() []Case {
 		{name: "greedy, all equal", vocab: vocab, params: sampling.Greedy(), logits: equal},
 		{name: "greedy, penalties", vocab: vocab, params: greedyPenalties, text: true},
 		{name: "top-k 20, top-p 0.95", vocab: vocab, params: sampled(0.6, 20, 0.95, 0)},
+		{name: "last position of a split", vocab: 50, params: sampling.Greedy(), pos: 127},
+		{name: "two splits", vocab: 50, params: sampling.Greedy(), pos: 128},
+		{name: "last position of four splits", vocab: 50, params: sampling.Greedy(), pos: 1023},
+		{name: "many splits", vocab: 50, params: sampling.Greedy(), pos: 1024},
 		{name: "top-k 128", vocab: vocab, params: sampled(1.5, 128, 1, 0)},
 		{name: "top-k 128 of equal ones", vocab: vocab, params: sampled(1, 128, 1, 0), logits: equal},
 		{name: "top-k 100 of blocks", vocab: vocab, params: sampled(1, 100, 1, 0), logits: blocks},
@@ -90,9 +95,8 @@ func RandomSampleCase(seed uint64) Case {
 }
 
 const (
-	sampleRing    = 4
-	sampleTokens  = 64
-	samplePageLen = 16
+	sampleRing   = 4
+	sampleTokens = 64
 )
 
 func (c sampleCase) setup(seed uint64) *Setup {
@@ -112,6 +116,9 @@ func (c sampleCase) setup(seed uint64) *Setup {
 		}
 	}
 	var prompt, generated []int32
+	if c.pos > 0 {
+		position = c.pos
+	}
 	if c.text {
 		for range 200 {
 			prompt, generated = append(prompt, int32(rng.IntN(c.vocab))), append(generated, int32(rng.IntN(c.vocab/10)))
@@ -175,7 +182,7 @@ func (c sampleCase) setup(seed uint64) *Setup {
 			{Kernel: "sample_slices", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice), "THREADS": uint32(min(slice, 128))}},
 				Bindings: Bind("params", "logits", "vocab_state", "slices"), Grid: [3]uint32{uint32(numSlices), 1, 1}},
 			{Kernel: "sample_token", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice),
-				"NUM_SLICES": uint32(numSlices), "PAGE_SIZE": samplePageLen, "RING": sampleRing, "TOKENS": sampleTokens}},
+				"NUM_SLICES": uint32(numSlices), "RING": sampleRing, "TOKENS": sampleTokens}},
 				Bindings: Bind("params", "logits", "slices", "vocab_state", "pass_state", "sampled"), Grid: [3]uint32{1, 1, 1}},
 		},
 		Checks: []Check{{"sampled", U32, wantID, 0}, {"sampled", F32, wantLogProb, logProbTolerance}, {"pass_state", U32, wantPass, 0}, {"vocab_state", U32, wantState, 0}},
@@ -221,11 +228,15 @@ func hostSample(p sampling.Params, logits []float32, prompt, generated []int32, 
 	return r
 }
 
-// sampleSplits is the number of splits of the next decode pass: a power of two with at most 8 pages each.
+// sampleSplits is the number of splits of the next decode pass with sample_token's default constants.
 func sampleSplits(position int) int {
-	splits := 1
-	for splits < 128 && position/samplePageLen+1 > 8*splits {
-		splits *= 2
+	switch length := position + 1; {
+	case length <= 128:
+		return 1
+	case length <= 256:
+		return 2
+	case length <= 1024:
+		return 4
 	}
-	return splits
+	return 32
 }
