@@ -20,24 +20,28 @@ type BenchRow struct {
 	Depth           int       `json:"depth"`                  // tokens cached before
 	TokensPerSecond float64   `json:"tokens_per_second"`      // median
 	Seconds         []float64 `json:"seconds"`                // of every repetition
-	BytesPerToken   int64     `json:"bytes_per_token"`        // weights and cached keys and values that a decode step reads, 0 for prefill
-	BytesPerSecond  float64   `json:"bytes_per_second"`       // BytesPerToken at the median rate
 	TimeToFirst     float64   `json:"seconds_to_first_token"` // median: prefill of Tokens, and one token drawn and read; 0 for decode
-	CPUSeconds      []float64 `json:"cpu_seconds_per_token"`  // processor time of the whole program, of every repetition of a decode
+	BytesPerToken   int64     `json:"bytes_per_token"`        // weights and cached keys and values that a decode step reads; 0 for prefill
+	BytesPerSecond  float64   `json:"bytes_per_second"`       // BytesPerToken at the median rate
+	FLOPsPerSecond  float64   `json:"flops_per_second"`       // of a prefill: 2 * parameters * tokens in its median time; 0 for decode
+	CPUSeconds      []float64 `json:"cpu_seconds_per_token"`  // processor time of the whole program, of every repetition
 }
 
-// BenchPrefill times the prefill of numTokens random tokens behind depth others.
-func (e *Engine) BenchPrefill(ctx context.Context, numTokens, depth, repetitions int) (BenchRow, error) {
+// BenchPrefill times the prefill of numTokens random tokens behind depth others. cpuTime tells the processor time that the
+// program has used; nil: not measured.
+func (e *Engine) BenchPrefill(ctx context.Context, numTokens, depth, repetitions int, cpuTime func() time.Duration) (BenchRow, error) {
 	row := BenchRow{Test: benchName("pp", numTokens, depth), Tokens: numTokens, Depth: depth}
 	err := e.benchSession(ctx, depth, depth+numTokens, func(s *Session, ids []int32) error {
 		for i := range repetitions + 1 {
 			ids[depth] = (ids[depth] + 1) % int32(e.Config().VocabSize) // or the prefix cache would answer
+			cpu := usedBy(cpuTime)
 			res, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 1, IgnoreEOS: true}, func(sampling.Result) error { return nil })
 			if err != nil {
 				return err
 			}
 			if i > 0 { // the first repetition compiles and touches everything
 				row.Seconds = append(row.Seconds, res.Sync.Duration.Seconds())
+				row.CPUSeconds = append(row.CPUSeconds, (usedBy(cpuTime)-cpu).Seconds()/float64(numTokens))
 			}
 			if err := s.truncate(depth); err != nil {
 				return err
@@ -47,15 +51,19 @@ func (e *Engine) BenchPrefill(ctx context.Context, numTokens, depth, repetitions
 	})
 	row.TimeToFirst = Median(row.Seconds)
 	row.TokensPerSecond = float64(numTokens) / row.TimeToFirst
+	row.FLOPsPerSecond = 2 * float64(e.Config().ParameterCount()) * row.TokensPerSecond
 	return row, err
 }
 
-// BenchDecode times numTokens greedy tokens behind depth others (at least one). cpuTime tells the processor time that the
-// program has used; nil: not measured.
-func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions int, cpuTime func() time.Duration) (BenchRow, error) {
+func usedBy(cpuTime func() time.Duration) time.Duration {
 	if cpuTime == nil {
-		cpuTime = func() time.Duration { return 0 }
+		return 0
 	}
+	return cpuTime()
+}
+
+// BenchDecode times numTokens greedy tokens behind depth others (at least one); cpuTime as for BenchPrefill.
+func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions int, cpuTime func() time.Duration) (BenchRow, error) {
 	row := BenchRow{Test: benchName("tg", numTokens, depth), Tokens: numTokens, Depth: depth}
 	start := max(depth, 1)
 	err := e.benchSession(ctx, start, start, func(s *Session, ids []int32) error {
@@ -65,7 +73,7 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 			// The first token belongs to the prefill of the last prompt token.
 			_, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: numTokens + 1, IgnoreEOS: true}, func(sampling.Result) error {
 				if times = append(times, time.Now()); len(times) == 1 {
-					cpu = cpuTime()
+					cpu = usedBy(cpuTime)
 				}
 				return nil
 			})
@@ -74,7 +82,7 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 			}
 			if i > 0 {
 				row.Seconds = append(row.Seconds, times[numTokens].Sub(times[0]).Seconds())
-				row.CPUSeconds = append(row.CPUSeconds, (cpuTime()-cpu).Seconds()/float64(numTokens))
+				row.CPUSeconds = append(row.CPUSeconds, (usedBy(cpuTime)-cpu).Seconds()/float64(numTokens))
 			}
 			if err := s.truncate(start); err != nil {
 				return err
@@ -97,31 +105,50 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 	return row, err
 }
 
-// Profile times every kernel of a pass of numTokens tokens behind depth others (for one token at least one); on the CPU it
-// returns nothing.
-func (e *Engine) Profile(ctx context.Context, numTokens, depth, rounds int) (rows []forward.ProfileRow, err error) {
+// DeviceMemory tells the bytes that the model has allocated on its device; ok is false on the CPU.
+func (e *Engine) DeviceMemory() (m forward.Memory, ok bool) {
+	e.acquire()
+	defer e.release()
+	f, ok := e.runner.(*forward.Runner)
+	if ok {
+		m = f.Memory()
+	}
+	return m, ok
+}
+
+// PassProfile is where the time of a pass goes.
+type PassProfile struct {
+	Tokens int                  `json:"tokens"`
+	Depth  int                  `json:"depth"` // tokens cached before
+	Rows   []forward.ProfileRow `json:"rows"`
+}
+
+// Profile times every kernel of a pass of numTokens tokens (at most as many as one pass takes) behind depth others (for one
+// token at least one); on the CPU it has no rows.
+func (e *Engine) Profile(ctx context.Context, numTokens, depth, rounds int) (PassProfile, error) {
 	f, ok := e.runner.(*forward.Runner)
 	if !ok {
-		return nil, nil
+		return PassProfile{}, nil
 	}
 	if numTokens == 1 {
 		depth = max(depth, 1)
 	}
 	numTokens = min(numTokens, f.MaxTokensPerPass())
-	err = e.benchSession(ctx, depth, depth+numTokens, func(s *Session, ids []int32) error {
+	profile := PassProfile{Tokens: numTokens, Depth: depth}
+	err := e.benchSession(ctx, depth, depth+numTokens, func(s *Session, ids []int32) error {
 		e.acquire()
 		defer e.release()
 		ic, err := s.begin(ids[depth:])
 		if err != nil {
 			return err
 		}
-		rows, err = f.Profile(ic, rounds)
+		profile.Rows, err = f.Profile(ic, rounds)
 		e.mu.Lock()
 		ic.Abort()
 		e.mu.Unlock()
 		return err
 	})
-	return rows, err
+	return profile, err
 }
 
 func benchName(kind string, tokens, depth int) string {

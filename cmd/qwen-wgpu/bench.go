@@ -1,185 +1,232 @@
 package main
 
-// bench: prefill and decode rates beside the read roofline of the same device.
+// bench: prefill and decode rates beside the read roofline of the same device, and what they cost in time and memory.
 
 import (
-	"encoding/csv"
-	"encoding/json"
 	"fmt"
-	"io"
-	"strconv"
-	"time"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/tools/convert/packer"
+	"github.com/qwen-wgpu/qwen-wgpu/tools/convert/synth"
 )
 
-// benchReport is what bench --json prints.
-type benchReport struct {
-	Model          string            `json:"model"`
-	Runs           string            `json:"runs"` // what runs the model
-	LoadSeconds    float64           `json:"load_seconds"`
-	WeightBytes    int64             `json:"weight_bytes"`
-	RooflineBytesS float64           `json:"roofline_bytes_per_second"` // 0 on the CPU
-	Rows           []engine.BenchRow `json:"rows"`
-	Profiles       []benchProfile    `json:"profiles,omitempty"`
-	Tuning         []forward.TuneRow `json:"tuning,omitempty"`
-}
-
-// benchProfile is where a pass's time goes.
-type benchProfile struct {
-	Tokens int                  `json:"tokens"`
-	Depth  int                  `json:"depth"`
-	Rows   []forward.ProfileRow `json:"rows"`
+// benchFlags are the tests that bench runs.
+type benchFlags struct {
+	modelFlags
+	prompts, depths       []int
+	generate, repetitions int
+	showTuning, profile   bool
+	synth, dtype          string // shape and number format of a random model; "": --model
 }
 
 func newBench() *cobra.Command {
-	var f modelFlags
-	var prompts, depths []int
-	var generate, repetitions int
-	var asJSON, asCSV, showTuning, profile bool
+	var f benchFlags
+	var asJSON, asCSV bool
 	cmd := &cobra.Command{
 		Use:   "bench --model DIR",
 		Short: "Measure prefill and decode rates",
 		Long: `bench measures, like llama-bench: prefill of -p random tokens (pp), decode of -n greedy tokens (tg), each behind -d tokens
-of context, as medians of -r repetitions after one that is not counted. Beside the decode rates stand the bytes that a
-token reads and their share of a read-only roofline measured on the same device in the same run.`,
+of context, as medians of -r repetitions after one that is not counted.
+
+The columns: the time to the first token of a prefill, that token drawn and read; for decode the bytes of weights and
+cached keys and values that a token reads, the rate at which they were read, and its share of a read-only roofline
+measured on the same device in the same run; for prefill TFLOP/s, 2 * parameters * tokens / time; and the processor time
+of this program for a token. Above and below the table: the time to load the model, device memory by what it is for, and
+the most memory that this program had. --csv has one line a test with all of it, --json also every repetition, profiles and
+tunings.`,
+		Example: `  qwen-wgpu bench --model qwen3-0.6b-q8 -p 512,2048 -n 128 -d 0,4096 -r 5
+  qwen-wgpu bench --synth qwen3-4b --dtype q4 --profile`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if repetitions < 1 || generate < 0 {
-				return usagef(cmd, "-r %d and -n %d: at least 1 repetition and 0 tokens", repetitions, generate)
+			if err := f.check(cmd); err != nil {
+				return err
 			}
-			if f.context == 0 {
-				f.context = benchContext(prompts, depths, generate)
+			if asJSON && asCSV {
+				return usagef(cmd, "--json and --csv: give one of them")
 			}
-			begin := time.Now()
-			e, err := f.open(cmd)
+			if f.synth != "" {
+				remove, err := f.makeModel(cmd)
+				defer remove()
+				if err != nil {
+					return err
+				}
+			}
+			rep, err := f.run(cmd)
 			if err != nil {
 				return err
 			}
-			defer e.Close()
-			rep := benchReport{Model: e.Config().String(), Runs: e.Describe(), LoadSeconds: time.Since(begin).Seconds(), WeightBytes: e.model.WeightBytes()}
-			if e.device != nil {
-				if rep.RooflineBytesS, err = forward.ReadBandwidth(e.device, 1<<30, 5); err != nil {
-					return err
-				}
+			switch {
+			case asJSON:
+				return rep.printJSON(cmd.OutOrStdout())
+			case asCSV:
+				return rep.printCSV(cmd.OutOrStdout())
 			}
-			if showTuning {
-				if rep.Tuning, err = e.Tune(tuningRounds); err != nil {
-					return err
-				}
-			}
-			for _, d := range depths {
-				for _, p := range prompts {
-					if p == 0 {
-						continue
-					}
-					row, err := e.BenchPrefill(cmd.Context(), p, d, repetitions)
-					if err != nil {
-						return err
-					}
-					rep.Rows = append(rep.Rows, row)
-				}
-				if generate > 0 {
-					row, err := e.BenchDecode(cmd.Context(), generate, d, repetitions, cpuTime)
-					if err != nil {
-						return err
-					}
-					rep.Rows = append(rep.Rows, row)
-				}
-				if profile {
-					for _, n := range append([]int{1}, prompts...) {
-						if n == 0 || n == 1 && generate == 0 {
-							continue
-						}
-						rows, err := e.Profile(cmd.Context(), n, d, repetitions)
-						if err != nil {
-							return err
-						}
-						rep.Profiles = append(rep.Profiles, benchProfile{n, d, rows})
-					}
-				}
-			}
-			return rep.print(cmd.OutOrStdout(), asJSON, asCSV)
+			return rep.print(cmd.OutOrStdout())
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().IntSliceVarP(&prompts, "prompt", "p", []int{512}, "prompt lengths in tokens, 0: none")
-	cmd.Flags().IntSliceVarP(&depths, "depth", "d", []int{0}, "tokens of context before each test")
-	cmd.Flags().IntVarP(&generate, "generate", "n", 128, "tokens to decode, 0: none")
-	cmd.Flags().IntVarP(&repetitions, "repetitions", "r", 5, "repetitions")
-	cmd.Flags().BoolVar(&showTuning, "show-tuning", false, "first measure every way to spread the kernels over threads, and print it")
-	cmd.Flags().BoolVar(&profile, "profile", false, "print the time of each kernel of a decode step, measured by repetition")
+	cmd.Flags().StringVar(&f.synth, "synth", "", "instead of --model, a random model of a published shape, made in a temporary directory: qwen3-0.6b, 1.7b, 4b, 8b, 14b or 32b")
+	cmd.Flags().StringVar(&f.dtype, "dtype", "bf16", "number format of a --synth model: bf16, q8 or q4")
+	cmd.Flags().IntSliceVarP(&f.prompts, "prompt", "p", []int{512}, "prompt lengths in tokens, 0: none")
+	cmd.Flags().IntSliceVarP(&f.depths, "depth", "d", []int{0}, "tokens of context before each test")
+	cmd.Flags().IntVarP(&f.generate, "generate", "n", 128, "tokens to decode, 0: none")
+	cmd.Flags().IntVarP(&f.repetitions, "repetitions", "r", 5, "repetitions")
+	cmd.Flags().BoolVar(&f.showTuning, "show-tuning", false, "first measure every way to spread the kernels over threads, and print it")
+	cmd.Flags().BoolVar(&f.profile, "profile", false, "print what each use of a kernel adds to a decode step and to a prefill, measured by leaving it out")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "print CSV")
+	_ = cmd.RegisterFlagCompletionFunc("dtype", cobra.FixedCompletions([]string{"bf16", "q8", "q4"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// benchContext is the context that the longest test needs.
-func benchContext(prompts, depths []int, generate int) int {
-	longest := generate + 1
-	for _, p := range prompts {
+func (f *benchFlags) check(cmd *cobra.Command) error {
+	if f.repetitions < 1 || f.generate < 0 {
+		return usagef(cmd, "-r %d and -n %d: at least 1 repetition and 0 tokens", f.repetitions, f.generate)
+	}
+	for _, p := range f.prompts {
+		if p < 0 {
+			return usagef(cmd, "-p %d: a prompt has at least 0 tokens", p)
+		}
+	}
+	for _, d := range f.depths {
+		if d < 0 {
+			return usagef(cmd, "-d %d: a context has at least 0 tokens", d)
+		}
+	}
+	if f.synth != "" && f.model != "" {
+		return usagef(cmd, "--synth and --model: give one of them")
+	}
+	if f.synth == "" && cmd.Flags().Changed("dtype") {
+		return usagef(cmd, "--dtype is for --synth: a packed model has its own")
+	}
+	return nil
+}
+
+// makeModel makes the --synth model; remove deletes it, and what there is of it after an error.
+func (f *benchFlags) makeModel(cmd *cobra.Command) (remove func(), err error) {
+	preset, err := synth.FindPreset(f.synth)
+	if err != nil {
+		return func() {}, &usageError{cmd.CommandPath(), err}
+	}
+	dtype, err := weights.ParseDType(f.dtype)
+	if err != nil {
+		return func() {}, &usageError{cmd.CommandPath(), err}
+	}
+	dir, err := os.MkdirTemp("", "qwen-wgpu-bench-")
+	if err != nil {
+		return func() {}, err
+	}
+	remove = func() { os.RemoveAll(dir) }
+	checkpoint := filepath.Join(dir, "checkpoint")
+	bar := newLoadProgress("drawing " + preset.Name)
+	err = synth.Write(cmd.Context(), checkpoint, synth.Options{Config: preset.Config(), Seed: 1, Progress: bar.update})
+	bar.done()
+	if err != nil {
+		return remove, err
+	}
+	f.model = filepath.Join(dir, fmt.Sprintf("%s-%s", preset.Name, f.dtype))
+	bar = newLoadProgress("packing " + f.dtype)
+	_, err = packer.Convert(cmd.Context(), checkpoint, f.model, packer.Options{DType: dtype, Progress: bar.update})
+	bar.done()
+	if err != nil {
+		return remove, err
+	}
+	f.trust = true // it was written a moment ago
+	forgetPeakMemory()
+	return remove, os.RemoveAll(checkpoint)
+}
+
+// contextTokens is the context that the longest test needs.
+func (f *benchFlags) contextTokens() int {
+	longest, deepest := f.generate+1, 0
+	for _, p := range f.prompts {
 		longest = max(longest, p)
 	}
-	deepest := 0
-	for _, d := range depths {
+	for _, d := range f.depths {
 		deepest = max(deepest, d)
 	}
 	return deepest + longest
 }
 
-func (r *benchReport) print(w io.Writer, asJSON, asCSV bool) error {
-	switch {
-	case asJSON:
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
-	case asCSV:
-		out := csv.NewWriter(w)
-		out.Write([]string{"model", "runs", "test", "tokens", "depth", "tokens_per_second", "bytes_per_second", "roofline_bytes_per_second"})
-		for _, row := range r.Rows {
-			out.Write([]string{r.Model, r.Runs, row.Test, strconv.Itoa(row.Tokens), strconv.Itoa(row.Depth),
-				fmt.Sprintf("%.2f", row.TokensPerSecond), fmt.Sprintf("%.4g", row.BytesPerSecond), fmt.Sprintf("%.4g", r.RooflineBytesS)})
+// run measures everything.
+func (f *benchFlags) run(cmd *cobra.Command) (*benchReport, error) {
+	if f.context == 0 {
+		f.context = f.contextTokens()
+	}
+	e, err := f.open(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	rep := &benchReport{
+		Model: e.Config().String(), Runs: e.Describe(), WeightBytes: e.model.WeightBytes(), ContextTokens: e.ContextTokens(),
+		CheckSeconds: e.checking.Seconds(), LoadSeconds: e.loading.Seconds(), TuneSeconds: e.tuning.Seconds(),
+	}
+	if m, ok := e.DeviceMemory(); ok {
+		rep.DeviceMemory = &m
+	}
+	if e.device != nil {
+		size := uint64(1 << 30) // beyond any cache
+		if e.device.Info().Type == "cpu" {
+			size = 64 << 20
 		}
-		out.Flush()
-		return out.Error()
-	}
-	fmt.Fprintf(w, "%s\n%s\nloaded in %.2f s (%s)", r.Model, r.Runs, r.LoadSeconds, bytesText(r.WeightBytes))
-	if r.RooflineBytesS > 0 {
-		fmt.Fprintf(w, ", read roofline %.0f GB/s", r.RooflineBytesS/1e9)
-	}
-	fmt.Fprintf(w, "\n\n%-14s %12s %12s %10s %10s %12s\n", "test", "tokens/s", "ms/token", "GB/s", "roofline", "CPU ms/token")
-	for _, row := range r.Rows {
-		fmt.Fprintf(w, "%-14s %12.1f %12.4f", row.Test, row.TokensPerSecond, 1e3/row.TokensPerSecond)
-		if row.BytesPerToken > 0 {
-			fmt.Fprintf(w, " %10.1f", row.BytesPerSecond/1e9)
-			if r.RooflineBytesS > 0 {
-				fmt.Fprintf(w, " %9.0f%% %12.3f", 100*row.BytesPerSecond/r.RooflineBytesS, 1e3*engine.Median(row.CPUSeconds))
-			}
+		if rep.RooflineBytesS, err = forward.ReadBandwidth(e.device, size, f.repetitions); err != nil {
+			return nil, err
 		}
-		fmt.Fprintln(w)
 	}
-	for _, p := range r.Profiles {
-		p.print(w)
-	}
-	for i, t := range r.Tuning {
-		if i == 0 {
-			fmt.Fprintf(w, "\n%-18s %-20s %10s %8s\n", "kernel", "rows x threads", "us", "GB/s")
+	if f.showTuning {
+		if rep.Tuning, err = e.Tune(tuningRounds); err != nil {
+			return nil, err
 		}
-		mark := ""
-		if t.Chosen {
-			mark = " *"
-		}
-		fmt.Fprintf(w, "%-18s %-20s %10.2f %8.0f%s\n", t.Kernel, t.MatvecShape, 1e6*t.Seconds, t.BytesPerSecond/1e9, mark)
 	}
-	return nil
+	for _, d := range f.depths {
+		if err := f.runAt(cmd, e, rep, d); err != nil {
+			return nil, err
+		}
+	}
+	rep.PeakBytes = peakMemory()
+	return rep, nil
 }
 
-func (p benchProfile) print(w io.Writer) {
-	fmt.Fprintf(w, "\npass of %d tokens at depth %d: what each kernel adds to the device's time\n%-18s %10s %10s %10s\n", p.Tokens, p.Depth, "kernel", "dispatches", "us in all", "us each")
-	for _, k := range p.Rows {
-		fmt.Fprintf(w, "%-18s %10d %10.1f %10.2f\n", k.Kernel, k.Dispatches, 1e6*k.Seconds, 1e6*k.Seconds/float64(k.Dispatches))
+// runAt measures behind depth tokens.
+func (f *benchFlags) runAt(cmd *cobra.Command, e *opened, rep *benchReport, depth int) error {
+	var passes []int
+	add := func(row engine.BenchRow, err error) error {
+		rep.Rows = append(rep.Rows, row)
+		return err
 	}
+	for _, p := range f.prompts {
+		if p == 0 {
+			continue
+		}
+		if err := add(e.BenchPrefill(cmd.Context(), p, depth, f.repetitions, cpuTime)); err != nil {
+			return err
+		}
+		passes = append(passes, p)
+	}
+	if f.generate > 0 {
+		if err := add(e.BenchDecode(cmd.Context(), f.generate, depth, f.repetitions, cpuTime)); err != nil {
+			return err
+		}
+		passes = append([]int{1}, passes...)
+	}
+	if !f.profile {
+		return nil
+	}
+	for _, n := range passes {
+		p, err := e.Profile(cmd.Context(), n, depth, f.repetitions)
+		if err != nil {
+			return err
+		}
+		if len(p.Rows) > 0 {
+			rep.Profiles = append(rep.Profiles, p)
+		}
+	}
+	return nil
 }

@@ -59,6 +59,8 @@ type opened struct {
 	again  []gpu.Device // opened after it was lost
 	whyCPU string       // why the CPU was chosen, if it was
 	kv     runner.KVDType
+
+	checking, loading, tuning time.Duration // of opening it: hashes, device and weights, measuring kernels
 }
 
 func (o *opened) Close() {
@@ -85,10 +87,12 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	if f.tune != "auto" && f.tune != "off" && f.tune != "again" {
 		return nil, usagef(cmd, "--tune %q is unknown: use auto, off or again", f.tune)
 	}
+	begin := time.Now()
 	m, err := f.openModel(cmd)
 	if err != nil {
 		return nil, err
 	}
+	checking := time.Now()
 	bar := newLoadProgress("checking")
 	if !f.trust {
 		err = m.Verify(cmd.Context(), bar.update)
@@ -98,7 +102,7 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 		m.Close()
 		return nil, fmt.Errorf("model %s: %w; convert it again, or copy it again from where it came from", f.name(), err)
 	}
-	o := &opened{model: m, kv: kv}
+	o := &opened{model: m, kv: kv, checking: time.Since(checking)}
 	if o.device, o.whyCPU, err = f.openDevice(cmd); err != nil {
 		m.Close()
 		return nil, err
@@ -127,12 +131,14 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 		o.closeUnopened()
 		return nil, err
 	}
+	o.loading = time.Since(begin) - o.checking
 	if f.tune != "off" {
 		if err := o.tune(cmd); err != nil {
 			o.Close()
 			return nil, err
 		}
 	}
+	o.tuning = time.Since(begin) - o.checking - o.loading
 	return o, nil
 }
 

@@ -181,7 +181,7 @@ func (p *program) bench(r *request) (any, error) {
 	}
 	rows := []engine.BenchRow{}
 	if r.Prompt > 0 {
-		row, err := p.engine.BenchPrefill(ctx, r.Prompt, r.Depth, r.Repetitions)
+		row, err := p.engine.BenchPrefill(ctx, r.Prompt, r.Depth, r.Repetitions, busy)
 		if err != nil {
 			return nil, err
 		}

@@ -81,3 +81,13 @@ func (r *Runner) ScaleKNorm(i int, value float32) error {
 	}
 	return r.dev.Write(r.layers[i].weights.qkNorms, uint64(len(raw)), raw)
 }
+
+// PassState reads the first words of the step buffer: tokens, start, length of the context.
+func (r *Runner) PassState() (state [3]uint32, err error) {
+	raw := make([]byte, 4*len(state))
+	err = gpu.Read(r.dev, r.act[bufStep], 0, raw)
+	for i := range state {
+		state[i] = binary.LittleEndian.Uint32(raw[4*i:])
+	}
+	return state, err
+}

@@ -39,7 +39,7 @@ func ReadBandwidth(dev gpu.Device, sizeBytes uint64, rounds int) (bytesPerSecond
 		return 0, err
 	}
 	defer g.Release()
-	t := newTiming(dev, out, func(repeats int) *gpu.Pass {
+	t := newTiming(dev, out, manyRepeats, func(repeats int) *gpu.Pass {
 		pass := &gpu.Pass{Label: "roofline"}
 		for range repeats {
 			pass.Dispatch(k, g, groups, 1, 1)

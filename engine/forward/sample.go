@@ -38,8 +38,15 @@ func (s *shape) sampleSlice() int {
 
 func (s *shape) numSlices() int { return (s.VocabSize + s.sampleSlice() - 1) / s.sampleSlice() }
 
-// recordSampling records the two dispatches that draw a token from the logits buffer.
-func (r *Runner) recordSampling() error {
+// recordSampling records what draws a token and moves the pass on to it.
+func (r *Runner) recordSampling() (err error) {
+	r.sampleSteps, err = r.samplingSteps(r.whole(bufStep))
+	return err
+}
+
+// samplingSteps are the two dispatches that draw a token from the logits buffer and move passState, the step buffer or one
+// like it, on.
+func (r *Runner) samplingSteps(passState gpu.Binding) ([]dispatch, error) {
 	s := &r.shape
 	vocab, slice, slices := uint32(s.VocabSize), uint32(s.sampleSlice()), uint32(s.numSlices())
 	params := gpu.Binding{Buffer: r.act[bufSampling]}
@@ -47,16 +54,15 @@ func (r *Runner) recordSampling() error {
 		func(passSize) [3]uint32 { return [3]uint32{slices, 1, 1} },
 		params, r.whole(bufLogits), r.whole(bufVocabState), r.whole(bufSlices))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	token, err := r.dispatch("sample_token", shaders.Options{Consts: map[string]uint32{
 		"VOCAB": vocab, "SLICE": slice, "NUM_SLICES": slices, "SHORT_SPLIT": uint32(splitting.short), "FUSED_SPLITS": fusedSplits,
 		"FUSED_LENGTH": uint32(splitting.fusedLength), "LONG_SPLIT": uint32(splitting.long), "LONG_SPLITS": uint32(s.longSplits()), "RING": sampleRing, "TOKENS": uint32(s.tokensOffset() / 4),
 	}},
 		func(passSize) [3]uint32 { return [3]uint32{1, 1, 1} },
-		params, r.whole(bufLogits), r.whole(bufSlices), r.whole(bufVocabState), r.whole(bufStep), r.whole(bufSampled))
-	r.sampleSteps = []dispatch{stats, token}
-	return err
+		params, r.whole(bufLogits), r.whole(bufSlices), r.whole(bufVocabState), passState, r.whole(bufSampled))
+	return []dispatch{stats, token}, err
 }
 
 // CanSample implements runner.Ahead: greedy, or top-k up to 128 with everything that can stand behind it.

@@ -11,27 +11,37 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
 
-const (
-	shortRepeats, longRepeats = 2, 8
-	warmUp                    = 30 * time.Millisecond // until a device's clocks have risen
+const warmUp = 30 * time.Millisecond // until a device's clocks have risen
+
+// repeats are the numbers of repetitions of the two passes whose difference counts.
+type repeats struct{ short, long int }
+
+var (
+	manyRepeats = repeats{2, 8}
+	fewRepeats  = repeats{1, 3} // of what takes milliseconds, and a driver's watchdog may be waiting
 )
 
 // timing measures one pass in repetitions.
 type timing struct {
 	dev         gpu.Device
 	out         gpu.Buffer // read to wait
+	repeats     repeats
 	short, long *gpu.Pass
 	before      func() error // runs before each pass; may be nil
 	seconds     []float64    // of a repetition
 }
 
-func newTiming(dev gpu.Device, out gpu.Buffer, pass func(repeats int) *gpu.Pass) *timing {
-	return &timing{dev: dev, out: out, short: pass(shortRepeats), long: pass(longRepeats)}
+func newTiming(dev gpu.Device, out gpu.Buffer, n repeats, pass func(repeats int) *gpu.Pass) *timing {
+	return &timing{dev: dev, out: out, repeats: n, short: pass(n.short), long: pass(n.long)}
 }
 
 // timing of steps; what they need must be in the buffers.
 func (r *Runner) timing(steps []dispatch, n passSize) *timing {
-	return newTiming(r.dev, r.act[bufX], func(repeats int) *gpu.Pass {
+	times := manyRepeats
+	if n.tokens > 1 {
+		times = fewRepeats
+	}
+	return newTiming(r.dev, r.act[bufX], times, func(repeats int) *gpu.Pass {
 		return joinSegments(slices.Repeat([]segment{{dispatches: steps}}, repeats), n, "timing")
 	})
 }
@@ -60,13 +70,15 @@ func (t *timing) measure() error {
 	if err != nil {
 		return err
 	}
-	t.seconds = append(t.seconds, (long-short).Seconds()/(longRepeats-shortRepeats))
+	t.seconds = append(t.seconds, (long-short).Seconds()/float64(t.repeats.long-t.repeats.short))
 	return nil
 }
 
-func (t *timing) median() float64 {
-	slices.Sort(t.seconds)
-	return max(t.seconds[len(t.seconds)/2], 1e-9)
+func (t *timing) median() float64 { return max(median(t.seconds), 1e-9) }
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
 }
 
 // timeInTurns measures each of ts rounds times, after a warm-up.
