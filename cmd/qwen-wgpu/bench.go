@@ -3,16 +3,11 @@ package main
 // bench: prefill and decode rates beside the read roofline of the same device, and what they cost in time and memory.
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
-
 	"github.com/spf13/cobra"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
-	"github.com/qwen-wgpu/qwen-wgpu/tools/convert/packer"
 	"github.com/qwen-wgpu/qwen-wgpu/tools/convert/synth"
 )
 
@@ -51,9 +46,7 @@ tunings.`,
 				return usagef(cmd, "--json and --csv: give one of them")
 			}
 			if f.synth != "" {
-				remove, err := f.makeModel(cmd)
-				defer remove()
-				if err != nil {
+				if err := f.makeModel(cmd); err != nil {
 					return err
 				}
 			}
@@ -71,7 +64,7 @@ tunings.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.synth, "synth", "", "instead of --model, a random model of a published shape, made in a temporary directory: qwen3-0.6b, 1.7b, 4b, 8b, 14b or 32b")
+	cmd.Flags().StringVar(&f.synth, "synth", "", "instead of --model, a random model of a published shape, made up in memory: qwen3-0.6b, 1.7b, 4b, 8b, 14b or 32b")
 	cmd.Flags().StringVar(&f.dtype, "dtype", "bf16", "number format of a --synth model: bf16, q8 or q4")
 	cmd.Flags().IntSliceVarP(&f.prompts, "prompt", "p", []int{512}, "prompt lengths in tokens, 0: none")
 	cmd.Flags().IntSliceVarP(&f.depths, "depth", "d", []int{0}, "tokens of context before each test")
@@ -108,38 +101,19 @@ func (f *benchFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// makeModel makes the --synth model; remove deletes it, and what there is of it after an error.
-func (f *benchFlags) makeModel(cmd *cobra.Command) (remove func(), err error) {
+// makeModel makes the --synth model, which exists in memory alone and is made up as it is read.
+func (f *benchFlags) makeModel(cmd *cobra.Command) error {
 	preset, err := synth.FindPreset(f.synth)
 	if err != nil {
-		return func() {}, &usageError{cmd.CommandPath(), err}
+		return &usageError{cmd.CommandPath(), err}
 	}
 	dtype, err := weights.ParseDType(f.dtype)
 	if err != nil {
-		return func() {}, &usageError{cmd.CommandPath(), err}
+		return &usageError{cmd.CommandPath(), err}
 	}
-	dir, err := os.MkdirTemp("", "qwen-wgpu-bench-")
-	if err != nil {
-		return func() {}, err
-	}
-	remove = func() { os.RemoveAll(dir) }
-	checkpoint := filepath.Join(dir, "checkpoint")
-	bar := newLoadProgress("drawing " + preset.Name)
-	err = synth.Write(cmd.Context(), checkpoint, synth.Options{Config: preset.Config(), Seed: 1, Progress: bar.update})
-	bar.done()
-	if err != nil {
-		return remove, err
-	}
-	f.model = filepath.Join(dir, fmt.Sprintf("%s-%s", preset.Name, f.dtype))
-	bar = newLoadProgress("packing " + f.dtype)
-	_, err = packer.Convert(cmd.Context(), checkpoint, f.model, packer.Options{DType: dtype, Progress: bar.update})
-	bar.done()
-	if err != nil {
-		return remove, err
-	}
-	f.trust = true // it was written a moment ago
-	forgetPeakMemory()
-	return remove, os.RemoveAll(checkpoint)
+	f.source, err = synth.Packed(preset.Config(), dtype, 1)
+	f.trust = true // there are no files that could be damaged
+	return err
 }
 
 // contextTokens is the context that the longest test needs.

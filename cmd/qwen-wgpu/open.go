@@ -25,7 +25,8 @@ import (
 
 // modelFlags choose a model and the processor it runs on.
 type modelFlags struct {
-	model   string
+	model   string         // packed directory; "": the small model inside this program
+	source  weights.Source // instead of model, for bench
 	device  string
 	adapter string
 	kv      string
@@ -163,6 +164,9 @@ func (f *modelFlags) name() string {
 }
 
 func (f *modelFlags) openModel(cmd *cobra.Command) (*weights.Model, error) {
+	if f.source != nil {
+		return weights.Open(f.source)
+	}
 	if f.model == "" {
 		if embedded == nil {
 			return nil, usagef(cmd, "no model: give --model DIR, a packed directory made by `%s --in HFDIR --out DIR --dtype q8`", convertProgram())

@@ -9,5 +9,3 @@ func cpuTime() time.Duration { return 0 }
 
 // peakMemory is not known here.
 func peakMemory() int64 { return 0 }
-
-func forgetPeakMemory() {}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -41,12 +40,4 @@ func peakMemory() int64 {
 		return int64(u.Maxrss)
 	}
 	return int64(u.Maxrss) << 10
-}
-
-// forgetPeakMemory has peakMemory count from now on, where that can be done.
-func forgetPeakMemory() {
-	debug.FreeOSMemory()
-	if runtime.GOOS == "linux" {
-		_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
-	}
 }
