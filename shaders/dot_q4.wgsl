@@ -5,7 +5,12 @@ fn load_scale(load: u32) -> f32 {
     return flat_scale(load);
 }
 
-// The inputs of a load, from the kernel's x4(load, j): vector j of them. Scaled as shifted_q4 wants them.
+// Four inputs as add_load wants them: scaled once, where they are brought, instead of the weights.
+fn scaled_input4(x: vec4<f32>) -> vec4<f32> {
+    return unshift_q4(x);
+}
+
+// The inputs of a load, from x4(load, j): vector j of them.
 struct Inputs {
     x0: vec4<f32>,
     x1: vec4<f32>,
@@ -18,14 +23,16 @@ struct Inputs {
 }
 
 fn load_inputs(load: u32) -> Inputs {
-    return Inputs(unshift_q4(x4(load, 0u)), unshift_q4(x4(load, 1u)), unshift_q4(x4(load, 2u)), unshift_q4(x4(load, 3u)),
-        unshift_q4(x4(load, 4u)), unshift_q4(x4(load, 5u)), unshift_q4(x4(load, 6u)), unshift_q4(x4(load, 7u)));
+    return Inputs(x4(load, 0u), x4(load, 1u), x4(load, 2u), x4(load, 3u), x4(load, 4u), x4(load, 5u), x4(load, 6u), x4(load, 7u));
 }
 
-fn dot_q4(w: u32, x_lo: vec4<f32>, x_hi: vec4<f32>) -> f32 {
-    return dot(shifted_q4(w), x_lo) + dot(shifted_q4(w >> 16u), x_hi);
+// The products of eight weights, added to sum.
+fn add_q4(sum: vec4<f32>, w: u32, x_lo: vec4<f32>, x_hi: vec4<f32>) -> vec4<f32> {
+    return fma(shifted_q4(w >> 16u), x_hi, fma(shifted_q4(w), x_lo, sum));
 }
 
-fn dot_load(w: vec4<u32>, x: Inputs) -> f32 {
-    return (dot_q4(w.x, x.x0, x.x1) + dot_q4(w.y, x.x2, x.x3)) + (dot_q4(w.z, x.x4, x.x5) + dot_q4(w.w, x.x6, x.x7));
+fn add_load(acc: vec4<f32>, scale: f32, w: vec4<u32>, x: Inputs) -> vec4<f32> {
+    let first = fma(shifted_q4(w.x >> 16u), x.x1, shifted_q4(w.x) * x.x0);
+    let all = add_q4(add_q4(add_q4(first, w.y, x.x2, x.x3), w.z, x.x4, x.x5), w.w, x.x6, x.x7);
+    return fma(vec4<f32>(scale), all, acc);
 }

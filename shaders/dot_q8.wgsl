@@ -5,7 +5,12 @@ fn load_scale(load: u32) -> f32 {
     return flat_scale(load >> 1u);
 }
 
-// The inputs of a load, from the kernel's x4(load, j): vector j of them. Scaled as shifted_q8 wants them.
+// Four inputs as add_load wants them: scaled once, where they are brought, instead of the weights.
+fn scaled_input4(x: vec4<f32>) -> vec4<f32> {
+    return unshift_q8(x);
+}
+
+// The inputs of a load, from x4(load, j): vector j of them.
 struct Inputs {
     x0: vec4<f32>,
     x1: vec4<f32>,
@@ -14,9 +19,11 @@ struct Inputs {
 }
 
 fn load_inputs(load: u32) -> Inputs {
-    return Inputs(unshift_q8(x4(load, 0u)), unshift_q8(x4(load, 1u)), unshift_q8(x4(load, 2u)), unshift_q8(x4(load, 3u)));
+    return Inputs(x4(load, 0u), x4(load, 1u), x4(load, 2u), x4(load, 3u));
 }
 
-fn dot_load(w: vec4<u32>, x: Inputs) -> f32 {
-    return (dot(shifted_q8(w.x), x.x0) + dot(shifted_q8(w.y), x.x1)) + (dot(shifted_q8(w.z), x.x2) + dot(shifted_q8(w.w), x.x3));
+fn add_load(acc: vec4<f32>, scale: f32, w: vec4<u32>, x: Inputs) -> vec4<f32> {
+    let low = fma(shifted_q8(w.y), x.x1, shifted_q8(w.x) * x.x0);
+    let both = fma(shifted_q8(w.w), x.x3, fma(shifted_q8(w.z), x.x2, low));
+    return fma(vec4<f32>(scale), both, acc);
 }

@@ -27,8 +27,14 @@ var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
 var<workgroup> sums: array<f32, SUMS_SIZE>;       // [PARTS, GROUP_ROWS]
 var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
 var<private> sum_sq: f32;
-var<private> acc_a: vec4<f32>; // rows 0 to 3 of the team
-var<private> acc_b: vec4<f32>; // rows 4 to 7
+var<private> acc_0: vec4<f32>; // a row's sum in four parts: one addition a number, and none across
+var<private> acc_1: vec4<f32>;
+var<private> acc_2: vec4<f32>;
+var<private> acc_3: vec4<f32>;
+var<private> acc_4: vec4<f32>;
+var<private> acc_5: vec4<f32>;
+var<private> acc_6: vec4<f32>;
+var<private> acc_7: vec4<f32>;
 
 // One load of up to eight rows, with the scales of its groups.
 struct RowLoads {
@@ -78,34 +84,52 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
     if (load >= LOADS_PER_ROW) {
         return vec4<f32>(0.0);
     }
-    return input4(load * VECS_PER_LOAD + j);
+    return input4(load * VECS_PER_LOAD + j); // bf16 alone: as it is
 }
 
 // Adds the products of a load of the stage with its inputs.
 fn add_products(w: RowLoads, load: u32) {
     let x = load_inputs(load);
-    acc_a.x += w.scale_a.x * dot_load(w.a, x);
+    acc_0 = add_load(acc_0, w.scale_a.x, w.a, x);
     if (ROWS > 1u) {
-        acc_a.y += w.scale_a.y * dot_load(w.b, x);
+        acc_1 = add_load(acc_1, w.scale_a.y, w.b, x);
     }
     if (ROWS > 2u) {
-        acc_a.z += w.scale_a.z * dot_load(w.c, x);
-        acc_a.w += w.scale_a.w * dot_load(w.d, x);
+        acc_2 = add_load(acc_2, w.scale_a.z, w.c, x);
+        acc_3 = add_load(acc_3, w.scale_a.w, w.d, x);
     }
     if (ROWS > 4u) {
-        acc_b += w.scale_b * vec4<f32>(dot_load(w.e, x), dot_load(w.f, x), dot_load(w.g, x), dot_load(w.h, x));
+        acc_4 = add_load(acc_4, w.scale_b.x, w.e, x);
+        acc_5 = add_load(acc_5, w.scale_b.y, w.f, x);
+        acc_6 = add_load(acc_6, w.scale_b.z, w.g, x);
+        acc_7 = add_load(acc_7, w.scale_b.w, w.h, x);
     }
 }
 
-fn stage_inputs(stage: u32, tid: u32) {
-    for (var i = tid; i < STAGE_VECS; i += WORKGROUP_SIZE) {
-        let k4 = stage * STAGE_VECS + i;
-        var v = vec4<f32>(0.0);
-        if (k4 < K_PAD / 4u) {
-            v = input4(k4);
-        }
-        xs[i % VECS_PER_LOAD * XS_STRIDE + i / VECS_PER_LOAD] = v;
+// Vector k4 of the inputs as the products want it, zero past the end.
+fn staged_input4(k4: u32) -> vec4<f32> {
+    if (k4 >= K_PAD / 4u) {
+        return vec4<f32>(0.0);
     }
+    return scaled_input4(input4(k4));
+}
+
+fn stage_inputs(stage: u32, tid: u32) {
+    let begin = stage * STAGE_VECS;
+    // Two at a time, so that the second load does not wait for the first.
+    for (var i = tid; i < STAGE_VECS; i += 2u * WORKGROUP_SIZE) {
+        let k = i + WORKGROUP_SIZE;
+        let a = staged_input4(begin + i);
+        if (k < STAGE_VECS) {
+            let b = staged_input4(begin + k);
+            xs[k % VECS_PER_LOAD * XS_STRIDE + k / VECS_PER_LOAD] = b;
+        }
+        xs[i % VECS_PER_LOAD * XS_STRIDE + i / VECS_PER_LOAD] = a;
+    }
+}
+
+fn across(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
 }
 
 // First row of the workgroup, before any end; rows past NUM_ROWS belong to nobody.
@@ -121,8 +145,14 @@ fn matvec(row: u32, tid: u32) {
     let from_a = min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
     let from_b = min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
     sum_sq = 0.0;
-    acc_a = vec4<f32>(0.0);
-    acc_b = vec4<f32>(0.0);
+    acc_0 = vec4<f32>(0.0);
+    acc_1 = vec4<f32>(0.0);
+    acc_2 = vec4<f32>(0.0);
+    acc_3 = vec4<f32>(0.0);
+    acc_4 = vec4<f32>(0.0);
+    acc_5 = vec4<f32>(0.0);
+    acc_6 = vec4<f32>(0.0);
+    acc_7 = vec4<f32>(0.0);
     for (var stage = 0u; stage < STAGES; stage++) {
         for (var round = 0u; round < STAGE_ROUNDS; round += UNROLL) {
             let load = round * THREADS_PER_ROW + lane; // of the stage
@@ -161,19 +191,19 @@ fn matvec(row: u32, tid: u32) {
         }
     }
     // Two flat steps instead of a tree: a barrier costs more than a thread's few additions.
-    part[tid] = acc_a.x;
+    part[tid] = across(acc_0);
     if (ROWS > 1u) {
-        part[PART_STRIDE + tid] = acc_a.y;
+        part[PART_STRIDE + tid] = across(acc_1);
     }
     if (ROWS > 2u) {
-        part[2u * PART_STRIDE + tid] = acc_a.z;
-        part[3u * PART_STRIDE + tid] = acc_a.w;
+        part[2u * PART_STRIDE + tid] = across(acc_2);
+        part[3u * PART_STRIDE + tid] = across(acc_3);
     }
     if (ROWS > 4u) {
-        part[4u * PART_STRIDE + tid] = acc_b.x;
-        part[5u * PART_STRIDE + tid] = acc_b.y;
-        part[6u * PART_STRIDE + tid] = acc_b.z;
-        part[7u * PART_STRIDE + tid] = acc_b.w;
+        part[4u * PART_STRIDE + tid] = across(acc_4);
+        part[5u * PART_STRIDE + tid] = across(acc_5);
+        part[6u * PART_STRIDE + tid] = across(acc_6);
+        part[7u * PART_STRIDE + tid] = across(acc_7);
     }
     if (HAS_NORM) {
         part_sq[tid] = sum_sq;

@@ -13,8 +13,8 @@ type MatvecShape struct {
 }
 
 const (
-	maxStageVectors  = 512 // inputs in workgroup memory at a time, in 16 bytes
-	maxLoadsInFlight = 8   // of a thread
+	maxStageVectors  = 1024 // inputs in workgroup memory at a time, in 16 bytes: all of a hidden_size of 4,096
+	maxLoadsInFlight = 8    // of a thread
 	maxUnroll        = 4
 	maxSumParts      = 16
 )
@@ -25,26 +25,30 @@ var WeightsPerLoad = map[string]int{"bf16": 8, "q8": 16, "q4": 32}
 // GroupRows is how many rows a workgroup owns.
 func (v MatvecShape) GroupRows() int { return v.Rows * v.Workgroup / v.ThreadsPerRow }
 
-// rounds of 16-byte loads of a row, how many of them are under way together, and how many have their inputs in workgroup
-// memory together.
-func (v MatvecShape) rounds(kPad int, weight string) (rounds, unroll, stageRounds int) {
+// rounds is how a row of kPad numbers is gone through: rounds of loads that are under way together, and rounds that have
+// their inputs in workgroup memory together, where no more than workgroupBytes are used. stage is 0 where not even one fits.
+func (v MatvecShape) rounds(kPad int, weight string, workgroupBytes int) (unroll, stage int) {
 	perLoad := WeightsPerLoad[weight]
-	rounds = (kPad/perLoad + v.ThreadsPerRow - 1) / v.ThreadsPerRow
+	rounds := (kPad/perLoad + v.ThreadsPerRow - 1) / v.ThreadsPerRow
 	unroll = min(maxUnroll, maxLoadsInFlight/v.Rows, rounds)
-	stage := rounds
-	if !v.Direct {
-		stage = min(stage, max(maxStageVectors/(v.ThreadsPerRow*perLoad/4), 1))
-		unroll = min(unroll, stage)
+	if v.Direct {
+		return unroll, (rounds + unroll - 1) / unroll * unroll
 	}
-	// A stage is whole groups of rounds: rounded up where all is one stage, down where it would not fit.
-	if stage == rounds && (v.Direct || v.stageVectors((stage+unroll-1)/unroll*unroll, perLoad) <= maxStageVectors) {
-		return rounds, unroll, (stage + unroll - 1) / unroll * unroll
+	vectors := min(maxStageVectors, (workgroupBytes-v.sumBytes())/16-perLoad/4)
+	stage = max(vectors, 0) / (v.ThreadsPerRow * perLoad / 4)
+	if stage == 0 {
+		return unroll, 0
 	}
-	return rounds, unroll, stage / unroll * unroll
+	// Whole groups of rounds, shared out evenly over the stages.
+	unroll = min(unroll, stage)
+	groups := (rounds + unroll - 1) / unroll
+	stages := (groups + stage/unroll - 1) / (stage / unroll)
+	return unroll, (groups + stages - 1) / stages * unroll
 }
 
-func (v MatvecShape) stageVectors(stageRounds, perLoad int) int {
-	return stageRounds * v.ThreadsPerRow * perLoad / 4
+// sumBytes is the workgroup memory of lib_matvec.wgsl but for the inputs.
+func (v MatvecShape) sumBytes() int {
+	return 4*v.Rows*(v.Workgroup+v.parts()) + 4*v.Workgroup + 4*v.parts()*v.GroupRows() + 4*maxSumParts
 }
 
 // parts is how many threads add up one row.
@@ -62,25 +66,13 @@ func (v MatvecShape) Fits(kPad int, weight string, workgroupBytes, maxWorkgroup 
 	if v.Direct && (weight != "bf16" || v.ThreadsPerRow < maxSumParts) {
 		return false
 	}
-	if !v.Direct && v.ThreadsPerRow*WeightsPerLoad[weight]/4 > maxStageVectors {
-		return false
-	}
-	return v.workgroupBytes(kPad, weight) <= workgroupBytes
+	_, stage := v.rounds(kPad, weight, workgroupBytes)
+	return stage > 0 && (!v.Direct || v.sumBytes()+16 <= workgroupBytes)
 }
 
-// workgroupBytes is the workgroup memory that lib_matvec.wgsl declares.
-func (v MatvecShape) workgroupBytes(kPad int, weight string) int {
-	_, _, stage := v.rounds(kPad, weight)
-	vectors := 1
-	if !v.Direct {
-		vectors = WeightsPerLoad[weight] / 4 * (stage*v.ThreadsPerRow + 1)
-	}
-	return 16*vectors + 4*v.Rows*(v.Workgroup+v.parts()) + 4*v.Workgroup + 4*v.parts()*v.GroupRows() + 4*maxSumParts
-}
-
-// AddConsts sets the constants of a matrix-vector kernel over rows of kPad numbers.
-func (v MatvecShape) AddConsts(consts map[string]uint32, kPad int, weight string) {
-	_, unroll, stage := v.rounds(kPad, weight)
+// AddConsts sets the constants of a matrix-vector kernel over rows of kPad numbers, in a shape that Fits.
+func (v MatvecShape) AddConsts(consts map[string]uint32, kPad int, weight string, workgroupBytes int) {
+	unroll, stage := v.rounds(kPad, weight, workgroupBytes)
 	for name, value := range map[string]int{
 		"K_PAD": kPad, "WORKGROUP_SIZE": v.Workgroup, "THREADS_PER_ROW": v.ThreadsPerRow, "ROWS": v.Rows, "PARTS": v.parts(), "UNROLL": unroll, "STAGE_ROUNDS": stage,
 	} {

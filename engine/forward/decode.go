@@ -173,8 +173,12 @@ type MatvecShape = shaders.MatvecShape
 
 // fitsMatvec tells whether v can run on m; a damaged tuning file might say anything.
 func fitsMatvec(v MatvecShape, m *matrix, limits gpu.Limits) bool {
-	return v.Fits(m.kPad, string(m.dtype), int(min(limits.MaxWorkgroupStorageBytes, 16<<10)), int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)))
+	return v.Fits(m.kPad, string(m.dtype), matvecBytes(limits), int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)))
 }
+
+// matvecBytes is how much workgroup memory a matrix-vector kernel may take: more would leave too few workgroups room at a
+// time.
+func matvecBytes(limits gpu.Limits) int { return int(min(limits.MaxWorkgroupStorageBytes, 28<<10)) }
 
 // tuningKey names a product and its matrix, for example "qkv bf16 4096x1024".
 func tuningKey(name string, m *matrix) string {
@@ -201,7 +205,7 @@ func (r *Runner) matvec(name, kernel string, m *matrix, opt shaders.Options, bin
 		v = defaultMatvecShape(m)
 	}
 	opt.Weight = string(m.dtype)
-	v.AddConsts(opt.Consts, m.kPad, opt.Weight)
+	v.AddConsts(opt.Consts, m.kPad, opt.Weight, matvecBytes(r.dev.Limits()))
 	rowsPerGroup := v.GroupRows()
 	var steps []dispatch
 	for _, p := range m.parts {

@@ -9,8 +9,10 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
@@ -24,31 +26,37 @@ type TuneRow struct {
 }
 
 // tuneCandidates are the shapes that Tune tries for a matrix, the default first: those that were among the best for some
-// matrix and number format when all were measured (docs/performance.md).
+// matrix in its number format when all were measured (docs/performance.md).
 func tuneCandidates(m *matrix, limits gpu.Limits) []MatvecShape {
 	shapes := []MatvecShape{defaultMatvecShape(m)}
 	loads := m.kPad / shaders.WeightsPerLoad[string(m.dtype)]
-	for _, c := range []struct {
-		rows, workgroup int
-		threads         []int
-		direct          bool
-	}{
-		{1, 256, []int{16, 32, 64}, false},
-		{2, 256, []int{32, 64, 128}, false},
-		{4, 256, []int{8, 16, 32, 64}, false},
-		{4, 128, []int{8, 64, 128}, false},
-		{8, 128, []int{16, 64}, false},
-		{2, 128, []int{64, 128}, true},
-		{2, 256, []int{64, 128, 256}, true},
-		{4, 128, []int{64, 128}, true},
-		{8, 256, []int{128}, true},
-	} {
-		for _, threads := range c.threads {
-			v := MatvecShape{Workgroup: c.workgroup, ThreadsPerRow: threads, Rows: c.rows, Direct: c.direct}
-			if v != shapes[0] && threads < 2*loads && fitsMatvec(v, m, limits) {
-				shapes = append(shapes, v)
-			}
+	for _, v := range candidateShapes[m.dtype] {
+		if v != shapes[0] && v.ThreadsPerRow < 2*loads && fitsMatvec(v, m, limits) {
+			shapes = append(shapes, v)
 		}
+	}
+	return shapes
+}
+
+var candidateShapes = map[weights.DType][]MatvecShape{
+	weights.BF16: append(staged("2x64/256 4x64/256 8x128/256"),
+		direct("2x64/128 2x64/256 2x128/128 2x128/256 2x256/256 4x64/128 4x128/128")...),
+	weights.Q8: staged("1x32/256 1x64/256 2x16/128 2x32/256 2x64/256 2x128/256 4x32/256 4x64/128 4x64/256 4x128/128 8x16/256 8x64/128"),
+	weights.Q4: staged("1x32/128 1x32/256 1x64/256 2x32/128 2x32/256 2x64/256 4x8/256 4x16/256 4x32/256 4x64/256 8x16/128 8x32/256 8x64/128"),
+}
+
+func staged(list string) []MatvecShape { return parseShapes(list, false) }
+func direct(list string) []MatvecShape { return parseShapes(list, true) }
+
+// parseShapes reads shapes as MatvecShape.String writes them.
+func parseShapes(list string, direct bool) []MatvecShape {
+	var shapes []MatvecShape
+	for _, text := range strings.Fields(list) {
+		v := MatvecShape{Direct: direct}
+		if _, err := fmt.Sscanf(text, "%dx%d/%d", &v.Rows, &v.ThreadsPerRow, &v.Workgroup); err != nil {
+			panic("forward: " + text + " is no matrix-vector shape: " + err.Error())
+		}
+		shapes = append(shapes, v)
 	}
 	return shapes
 }

@@ -54,6 +54,9 @@ func embedSetup(weight string, seed uint64) *Setup {
 	}
 }
 
+// workgroupBytes is what every WebGPU device has of workgroup memory.
+const workgroupBytes = 16 << 10
+
 // matvecCase is a shape of a decode matrix-vector kernel.
 type matvecCase struct {
 	kernel, weight    string
@@ -138,7 +141,7 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	}
 	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"ROW_START": uint32(c.rowStart), "NUM_ROWS": uint32(c.rows)}}
-	c.shape.AddConsts(opt.Consts, kPad, c.weight)
+	c.shape.AddConsts(opt.Consts, kPad, c.weight, workgroupBytes)
 	bindings := Bind("x", "weights", "out")
 	if normed {
 		opt.Consts["HIDDEN"] = uint32(c.k)
@@ -326,7 +329,7 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"NUM_ROWS": uint32(c.rows),
 	}}
-	outShape.AddConsts(attnOut.Consts, qPad, c.weight)
+	outShape.AddConsts(attnOut.Consts, qPad, c.weight, workgroupBytes)
 	if c.outKernel() == "attn_out" {
 		attnOut.Consts["NUM_HEADS"], attnOut.Consts["HEAD_DIM"] = uint32(c.heads), uint32(d)
 		attnOut.Consts["MAX_SPLITS"], attnOut.Consts["COEFS"] = fusedSplits, uint32(fusedSplits*c.heads)
