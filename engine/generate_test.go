@@ -454,3 +454,29 @@ func TestScoresThatAreNotFinite(t *testing.T) {
 	}
 	checkPages(t, e)
 }
+
+// A submission has a few milliseconds of work, at least two are in flight, and a slow device gets one token at a time.
+func TestBatch(t *testing.T) {
+	for _, c := range []struct {
+		step        time.Duration
+		size, depth int
+	}{
+		{0, 1, 1}, {time.Second, 1, 1}, {21 * time.Millisecond, 1, 1}, {12 * time.Millisecond, 1, 2}, {4 * time.Millisecond, 1, 2},
+		{3 * time.Millisecond, 2, 2}, {time.Millisecond, 4, 2}, {600 * time.Microsecond, 7, 2}, {100 * time.Microsecond, 16, 4},
+	} {
+		e := &Engine{stepTime: c.step}
+		if size, depth := e.batch(); size != c.size || depth != c.depth {
+			t.Errorf("steps of %v: %d tokens, %d in flight; want %d, %d", c.step, size, depth, c.size, c.depth)
+		}
+	}
+	// From a slow first step, which compiles, to the rate of the device.
+	e := &Engine{}
+	e.noteSteps(1, 200*time.Millisecond)
+	tokens := 0
+	for ; e.stepTime > 1100*time.Microsecond; tokens++ {
+		e.noteSteps(1, time.Millisecond)
+	}
+	if tokens > 64 {
+		t.Errorf("it took %d tokens to find out how long a step takes", tokens)
+	}
+}

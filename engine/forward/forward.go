@@ -249,10 +249,7 @@ func (r *Runner) logits(dst []float32, row int) ([]float32, error) {
 		return nil, err
 	}
 	pass := joinSegments([]segment{{dispatches: r.lmHeadSteps}}, passSize{}, "lm_head")
-	if err := r.dev.Submit(pass); err != nil {
-		return nil, err
-	}
-	if err := gpu.Read(r.dev, r.act[bufLogits], 0, r.logitBytes); err != nil {
+	if err := gpu.Read(r.dev, r.act[bufLogits], 0, r.logitBytes, pass); err != nil {
 		return nil, err
 	}
 	start := len(dst)

@@ -181,9 +181,9 @@ func (p *Pass) Copy(src Buffer, srcOffset uint64, dst Buffer, dstOffset, sizeByt
 	p.Steps = append(p.Steps, Step{Src: src, SrcOffset: srcOffset, Dst: dst, DstOffset: dstOffset, SizeBytes: sizeBytes})
 }
 
-// Read downloads len(dst) bytes of buf at offset and waits for them.
-func Read(d Device, buf Buffer, offset uint64, dst []byte) error {
-	r, err := d.Download(buf, offset, uint64(len(dst)))
+// Read downloads len(dst) bytes of buf at offset, behind the passes if there are any, and waits for them.
+func Read(d Device, buf Buffer, offset uint64, dst []byte, passes ...*Pass) error {
+	r, err := d.Download(buf, offset, uint64(len(dst)), passes...)
 	if err != nil {
 		return err
 	}

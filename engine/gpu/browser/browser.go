@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -81,8 +80,8 @@ type device struct {
 	mu      sync.Mutex
 	closed  bool
 	checks  gpu.Checks
-	code    []uint32 // reused by Submit
-	scratch *buffer  // for copies within one buffer
+	code    []passCode // of what is submitted; reused
+	scratch *buffer    // for copies within one buffer
 
 	unflushed uint64          // bytes written since the last flush
 	flushed   chan completion // of the last flush
@@ -301,6 +300,9 @@ const (
 	opCopy            // op, source, destination, from, to, size; the last three take two words each
 )
 
+// passCode is a pass in these words.
+type passCode []uint32
+
 // scratchBytes is the size of the buffer through which copies within one buffer go: WebGPU has none of those.
 const scratchBytes = 4 << 20
 
@@ -311,12 +313,13 @@ func (d *device) Submit(pass *gpu.Pass) error {
 		return fmt.Errorf("browser: %w", err)
 	}
 	if len(d.code) > 0 {
-		jsSubmit(d.id, unsafe.Pointer(&d.code[0]), uint32(len(d.code)))
+		jsSubmit(d.id, unsafe.Pointer(unsafe.SliceData(d.code)), uint32(len(d.code)))
 	}
 	return nil
 }
 
-// encodePasses writes the passes to d.code, each checked unless that was done before.
+// encodePasses puts the passes into d.code, each checked and encoded unless that was done before. Those without any step are
+// left out.
 func (d *device) encodePasses(passes []*gpu.Pass) error {
 	d.code = d.code[:0]
 	for _, pass := range passes {
@@ -326,56 +329,58 @@ func (d *device) encodePasses(passes []*gpu.Pass) error {
 		if err := d.ready(); err != nil {
 			return fmt.Errorf("pass %q: %w", pass.Label, err)
 		}
-		if code, ok := d.checks.Kept(pass).([]uint32); ok {
-			d.code = append(d.code, code...)
-			continue
-		}
-		start := len(d.code)
-		for i := range pass.Steps {
-			s := &pass.Steps[i]
-			err := d.checks.Step(s)
-			if err == nil {
-				err = d.encode(s)
+		code, ok := d.checks.Kept(pass).(passCode)
+		if !ok {
+			code = make(passCode, 0, 6*len(pass.Steps))
+			for i := range pass.Steps {
+				s := &pass.Steps[i]
+				err := d.checks.Step(s)
+				if err == nil {
+					code, err = d.encode(code, s)
+				}
+				if err != nil {
+					return fmt.Errorf("pass %q, step %d: %w", pass.Label, i, err)
+				}
 			}
-			if err != nil {
-				return fmt.Errorf("pass %q, step %d: %w", pass.Label, i, err)
-			}
+			d.checks.Keep(pass, code)
 		}
-		d.checks.Keep(pass, slices.Clone(d.code[start:]))
+		if len(code) > 0 {
+			d.code = append(d.code, code)
+		}
 	}
 	return nil
 }
 
 // encode appends a checked step.
-func (d *device) encode(s *gpu.Step) (err error) {
+func (d *device) encode(code passCode, s *gpu.Step) (_ passCode, err error) {
 	if s.Kernel != nil {
 		if s.Grid[0] != 0 && s.Grid[1] != 0 && s.Grid[2] != 0 {
-			d.code = append(d.code, opDispatch, s.Kernel.(*kernel).id, s.Group.(*bindGroup).id, s.Grid[0], s.Grid[1], s.Grid[2])
+			code = append(code, opDispatch, s.Kernel.(*kernel).id, s.Group.(*bindGroup).id, s.Grid[0], s.Grid[1], s.Grid[2])
 		}
-		return nil
+		return code, nil
 	}
 	src, dst := s.Src.(*buffer), s.Dst.(*buffer)
 	if src != dst {
 		if s.SizeBytes > 0 {
-			d.encodeCopy(src, s.SrcOffset, dst, s.DstOffset, s.SizeBytes)
+			code = code.copy(src, s.SrcOffset, dst, s.DstOffset, s.SizeBytes)
 		}
-		return nil
+		return code, nil
 	}
 	if d.scratch == nil {
 		if d.scratch, err = d.newBuffer("scratch", scratchBytes, gpu.UsageCopySrc|gpu.UsageCopyDst); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for at := uint64(0); at < s.SizeBytes; at += scratchBytes {
 		n := min(scratchBytes, s.SizeBytes-at)
-		d.encodeCopy(src, s.SrcOffset+at, d.scratch, 0, n)
-		d.encodeCopy(d.scratch, 0, dst, s.DstOffset+at, n)
+		code = code.copy(src, s.SrcOffset+at, d.scratch, 0, n)
+		code = code.copy(d.scratch, 0, dst, s.DstOffset+at, n)
 	}
-	return nil
+	return code, nil
 }
 
-func (d *device) encodeCopy(src *buffer, from uint64, dst *buffer, to, size uint64) {
-	d.code = append(d.code, opCopy, src.id, dst.id, uint32(from), uint32(from>>32), uint32(to), uint32(to>>32), uint32(size), uint32(size>>32))
+func (code passCode) copy(src *buffer, from uint64, dst *buffer, to, size uint64) passCode {
+	return append(code, opCopy, src.id, dst.id, uint32(from), uint32(from>>32), uint32(to), uint32(to>>32), uint32(size), uint32(size>>32))
 }
 
 // Close releases the device and everything that was made with it.

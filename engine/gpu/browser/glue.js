@@ -149,8 +149,8 @@ export function install(go, options = {}) {
   };
 
   /** Waits for device.lost a little, since an operation may fail before the loss is told. */
-  const whyFailed = async (/** @type {Opened} */ d, /** @type {unknown} */ e) => {
-    const lost = await Promise.race([d.lost, new Promise((done) => setTimeout(done, 200))]);
+  const whyFailed = async (/** @type {Opened} */ d, /** @type {unknown} */ e, wait = 200) => {
+    const lost = await Promise.race([d.lost, new Promise((done) => setTimeout(done, wait))]);
     return lost ? STATUS.lost : statusOf(e);
   };
 
@@ -245,27 +245,34 @@ export function install(go, options = {}) {
     return d.device.createBuffer({ label: "staging", size: n, usage: 0x9 /* MAP_READ | COPY_DST */ });
   };
 
-  const replay = (/** @type {GPUCommandEncoder} */ encoder, /** @type {Uint32Array} */ code) => {
+  /** Encodes passes: n Go slices at `at`, which are pointer, length and capacity in 64 bits each. */
+  const replay = (/** @type {GPUCommandEncoder} */ encoder, /** @type {number} */ at, /** @type {number} */ n) => {
+    const slices = words(at, 6 * n);
     /** @type {GPUComputePassEncoder | undefined} */
     let pass;
     let pipeline = 0;
     let group = 0;
-    for (let i = 0; i < code.length; ) {
-      if (code[i] === OP_DISPATCH) {
-        if (!pass) {
-          pass = encoder.beginComputePass();
-          pipeline = group = 0;
+    for (let k = 0; k < slices.length; k += 6) {
+      const code = words(slices[k], slices[k + 2]);
+      for (let i = 0; i < code.length; ) {
+        if (code[i] === OP_DISPATCH) {
+          if (!pass) {
+            pass = encoder.beginComputePass();
+            pipeline = group = 0;
+          }
+          if (code[i + 1] !== pipeline) pass.setPipeline(objects[(pipeline = code[i + 1])]);
+          if (code[i + 2] !== group) pass.setBindGroup(0, objects[(group = code[i + 2])]);
+          // A parameter less is a good deal where the binding converts each.
+          if (code[i + 4] === 1 && code[i + 5] === 1) pass.dispatchWorkgroups(code[i + 3]);
+          else pass.dispatchWorkgroups(code[i + 3], code[i + 4], code[i + 5]);
+          i += 6;
+        } else {
+          pass?.end();
+          pass = undefined;
+          const wide = (/** @type {number} */ at) => code[i + at] + code[i + at + 1] * 4294967296;
+          encoder.copyBufferToBuffer(objects[code[i + 1]], wide(3), objects[code[i + 2]], wide(5), wide(7));
+          i += 9;
         }
-        if (code[i + 1] !== pipeline) pass.setPipeline(objects[(pipeline = code[i + 1])]);
-        if (code[i + 2] !== group) pass.setBindGroup(0, objects[(group = code[i + 2])]);
-        pass.dispatchWorkgroups(code[i + 3], code[i + 4], code[i + 5]);
-        i += 6;
-      } else {
-        pass?.end();
-        pass = undefined;
-        const wide = (/** @type {number} */ at) => code[i + at] + code[i + at + 1] * 4294967296;
-        encoder.copyBufferToBuffer(objects[code[i + 1]], wide(3), objects[code[i + 2]], wide(5), wide(7));
-        i += 9;
       }
     }
     pass?.end();
@@ -318,7 +325,7 @@ export function install(go, options = {}) {
       guard(dev, "submit", () => {
         const { device } = /** @type {Opened} */ (objects[dev]);
         const encoder = device.createCommandEncoder();
-        replay(encoder, words(at, n));
+        replay(encoder, at, n);
         device.queue.submit([encoder.finish()]);
       });
     },
@@ -326,13 +333,14 @@ export function install(go, options = {}) {
       const d = /** @type {Opened} */ (objects[dev]);
       d.device.queue.onSubmittedWorkDone().then(() => complete(token, STATUS.ok), async (e) => complete(token, await whyFailed(d, e), messageOf(e)));
     },
-    download: (/** @type {number} */ dev, /** @type {number} */ token, /** @type {number} */ buffer, /** @type {number} */ offset, /** @type {number} */ size, /** @type {number} */ codeAt, /** @type {number} */ codeLen) => {
+    download: (/** @type {number} */ dev, /** @type {number} */ token, /** @type {number} */ buffer, /** @type {number} */ offset, /** @type {number} */ size, /** @type {number} */ codeAt, /** @type {number} */ numPasses) => {
       const d = /** @type {Opened} */ (objects[dev]);
-      const failed = async (/** @type {unknown} */ e) => complete(token, await whyFailed(d, e), messageOf(e));
+      // A mapping hardly fails but for a loss, and a busy browser may tell that late.
+      const failed = async (/** @type {unknown} */ e) => complete(token, await whyFailed(d, e, 2000), messageOf(e));
       try {
         const staging = takeStaging(d, size);
         const encoder = d.device.createCommandEncoder();
-        replay(encoder, words(codeAt, codeLen));
+        replay(encoder, codeAt, numPasses);
         encoder.copyBufferToBuffer(objects[buffer], offset, staging, 0, size);
         d.device.queue.submit([encoder.finish()]);
         staging.mapAsync(1 /* READ */, 0, size).then(() => complete(token, STATUS.ok), failed);

@@ -32,16 +32,18 @@ func jsBind(dev uint32, kinds, label string, entries unsafe.Pointer) uint32
 //go:wasmimport qwgpu write
 func jsWrite(dev, buffer uint32, offset float64, data unsafe.Pointer, size uint32)
 
+// code are Go slices, one a pass.
+//
 //go:wasmimport qwgpu submit
-func jsSubmit(dev uint32, code unsafe.Pointer, words uint32)
+func jsSubmit(dev uint32, code unsafe.Pointer, passes uint32)
 
 //go:wasmimport qwgpu flush
 func jsFlush(dev, token uint32)
 
-// code are the passes before the copy, maybe none.
+// code are the passes before the copy, maybe none, as in submit.
 //
 //go:wasmimport qwgpu download
-func jsDownload(dev, token, buffer uint32, offset, size float64, code unsafe.Pointer, words uint32) uint32
+func jsDownload(dev, token, buffer uint32, offset, size float64, code unsafe.Pointer, passes uint32) uint32
 
 //go:wasmimport qwgpu read
 func jsRead(dev, staging uint32, dst unsafe.Pointer, size uint32)

@@ -41,16 +41,16 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64, passes ...*g
 	if err := d.encodePasses(passes); err != nil {
 		return nil, fmt.Errorf("browser: download from buffer %q: %w", buf.Label(), err)
 	}
-	code, words := unsafe.Pointer(unsafe.SliceData(d.code)), uint32(len(d.code))
+	code, numPasses := unsafe.Pointer(unsafe.SliceData(d.code)), uint32(len(d.code))
 	r := &readback{d: d, label: buf.Label(), size: sizeBytes}
 	if sizeBytes == 0 {
-		if words > 0 {
-			jsSubmit(d.id, code, words)
+		if numPasses > 0 {
+			jsSubmit(d.id, code, numPasses)
 		}
 		return r, nil
 	}
 	token, done := begin(d)
-	r.mapping = &mapping{d: d, staging: jsDownload(d.id, token, buf.(*buffer).id, float64(offset), float64(sizeBytes), code, words), done: done}
+	r.mapping = &mapping{d: d, staging: jsDownload(d.id, token, buf.(*buffer).id, float64(offset), float64(sizeBytes), code, numPasses), done: done}
 	r.drop = runtime.AddCleanup(r, func(m *mapping) { go m.abandon() }, r.mapping)
 	return r, nil
 }
