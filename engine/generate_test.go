@@ -73,16 +73,20 @@ func testPrompt(n int) []int32 {
 	return ids
 }
 
-// samplings are the parameters that the device samples with.
+// samplings are parameters that the device samples with.
 func samplings() map[string]sampling.Params {
 	drawn := sampling.Default()
 	drawn.TopK, drawn.TopP, drawn.Temperature, drawn.Seed = 40, 0.95, 1.4, 12345678901
 	penalized := drawn
 	penalized.RepetitionPenalty, penalized.FrequencyPenalty, penalized.PresencePenalty = 1.2, 0.3, 0.5
 	penalized.LogitBias = map[int32]float32{5: 3, 9: float32(math.Inf(-1))}
+	whole, wholePenalized := drawn, penalized
+	whole.TopK, whole.TopP = 0, 1
+	wholePenalized.TopK, wholePenalized.MinP = 0, 0.001
 	greedyPenalized := penalized
 	greedyPenalized.Temperature = 0
-	return map[string]sampling.Params{"greedy": sampling.Greedy(), "drawn": drawn, "penalized": penalized, "greedy penalized": greedyPenalized}
+	return map[string]sampling.Params{"greedy": sampling.Greedy(), "drawn": drawn, "penalized": penalized, "greedy penalized": greedyPenalized,
+		"whole vocabulary": whole, "whole vocabulary penalized": wholePenalized}
 }
 
 // flights are tokens of a submission and submissions in flight.

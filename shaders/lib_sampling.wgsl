@@ -4,7 +4,7 @@
 struct Sampling {
     seed_lo: u32,
     seed_hi: u32,
-    top_k: u32,          // candidates kept, 1 for greedy
+    top_k: u32,          // candidates kept, 1 for greedy; not read where all ids may be drawn
     allowed: u32,        // ids from it up are never sampled
     inv_temperature: f32,
     top_p: f32,
@@ -13,6 +13,12 @@ struct Sampling {
     presence: f32,
     frequency: f32,
     adjust: u32,         // 1: vocab_state counts
+    // Draws from the whole vocabulary, see engine/sampling.FullDraw.
+    scale: f32,
+    top_p_bits: u32,     // top_p * 2^32, 0: off
+    min_weight_lo: u32,
+    min_weight_hi: u32,
+    shift: u32,
 }
 
 const LOWEST: f32 = -3.4028234e38;

@@ -1,4 +1,4 @@
-// Draws the next token and moves the pass's state on to it, so that the next decode pass can follow without the host.
+// Draws the next token, greedily or with top-k, and moves the pass's state on to it, so that the next decode pass can follow without the host.
 // The order of operations, the draw and its random number are those of engine/sampling (doc.go, philox.go): top-k, top-p,
 // min-p, then the first candidate at which the running sum exceeds u times the sum of those kept; ties go to the lower id.
 // 0 params      uniform   Sampling
@@ -34,6 +34,8 @@ const LIST: u32 = 512u;
 @group(0) @binding(5) var<storage, read_write> sampled: array<vec2<u32>>;
 
 //#include sampling
+//#include fixed
+//#include draw
 
 var<workgroup> largest: array<f32, MAX_SLICES>;   // score of each slice
 var<workgroup> wanted: array<u32, MAX_TOP_K>;     // slices that may hold candidates
@@ -53,28 +55,6 @@ var<workgroup> shared_size: u32;
 // a stands before b in the order of drawing.
 fn before(a_score: f32, a_id: u32, b_score: f32, b_id: u32) -> bool {
     return a_score > b_score || (a_score == b_score && a_id < b_id);
-}
-
-// High half of a 32x32-bit product.
-fn mul_hi(a: u32, b: u32) -> u32 {
-    let al = a & 0xffffu;
-    let ah = a >> 16u;
-    let bl = b & 0xffffu;
-    let bh = b >> 16u;
-    let mid = ah * bl + ((al * bl) >> 16u);
-    let low = al * bh + (mid & 0xffffu);
-    return ah * bh + (mid >> 16u) + (low >> 16u);
-}
-
-// Philox4x32-10 of (position, 0, 0, 0) and the seed: the upper 24 bits of its first word, in [0, 1).
-fn uniform_random(position: u32) -> f32 {
-    var c = vec4<u32>(position, 0u, 0u, 0u);
-    var k = vec2<u32>(params.seed_lo, params.seed_hi);
-    for (var round = 0u; round < 10u; round++) {
-        c = vec4<u32>(mul_hi(0xCD9E8D57u, c.z) ^ c.y ^ k.x, 0xCD9E8D57u * c.z, mul_hi(0xD2511F53u, c.x) ^ c.w ^ k.y, 0xD2511F53u * c.x);
-        k += vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
-    }
-    return f32(c.x >> 8u) / 16777216.0;
 }
 
 // The drawn candidate's place among `count`, by the weights that stay after top-p and min-p.
@@ -247,32 +227,10 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
         return;
     }
 
-    let position = pass_state[2]; // tokens before the one that is drawn
     var id = top_id[0];
     if (count > 1u) {
-        id = top_id[draw(count, uniform_random(position))];
+        id = top_id[draw(count, f32(random_bits(pass_state[2])) / 16777216.0)];
     }
     id = min(id, VOCAB - 1u);
-    let failed = top.z > 0.0 || top.x == LOWEST;
-    let log_prob = logits[id] - top.y - log(reduced[0][0]);
-    sampled[pass_state[5] % RING] = vec2<u32>(select(id, 0xffffffffu, failed), bitcast<u32>(log_prob));
-    let st = vocab_state[id];
-    vocab_state[id] = vec2<u32>((st.x | SEEN) + 1u, st.y);
-
-    // The state of the next decode pass, which runs this token.
-    let length = position + 1u;
-    var splits = 1u;
-    while (splits < FUSED_SPLITS && length > SHORT_SPLIT * splits) {
-        splits *= 2u;
-    }
-    while (length > FUSED_LENGTH && splits < LONG_SPLITS && length > LONG_SPLIT * splits) {
-        splits *= 2u;
-    }
-    pass_state[0] = 1u;
-    pass_state[1] = position;
-    pass_state[2] = position + 1u;
-    pass_state[3] = splits;
-    pass_state[4] = 0u;
-    pass_state[5] += 1u;
-    pass_state[TOKENS] = id;
+    advance(id, top.z > 0.0 || top.x == LOWEST, logits[id] - top.y - log(reduced[0][0]));
 }

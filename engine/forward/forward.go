@@ -73,15 +73,16 @@ type Runner struct {
 	head    *matrix    // lm_head, or the embedding it is tied to
 	norm    gpu.Buffer // [hiddenPad] f32
 
-	embedSteps, normSteps, lmHeadSteps, sampleSteps, combineSteps []dispatch
+	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 
 	kernels     map[string]gpu.Kernel
 	loading     bool                   // kernels need not be compiled yet
 	compiling   []func() error         // what they wait for
 	tuned       map[string]MatvecShape // by tuningKey
 	groups      []gpu.BindGroup
-	decode      map[int]*gpu.Pass // by number of splits
-	decodeAhead map[int]*gpu.Pass // likewise, with lm_head and sampling; 0: these alone
+	decode      map[int]*gpu.Pass      // by number of splits
+	decodeAhead map[aheadKey]*gpu.Pass // likewise, with lm_head and sampling
+	sampleFull  bool                   // draws are from the whole vocabulary
 	ahead       ahead
 	aheadPasses []*gpu.Pass // scratch for SampleAhead
 	numSampled  uint32      // tokens drawn on the device, as its pass state counts them
@@ -136,7 +137,7 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, decodeAhead: map[int]*gpu.Pass{}, tuned: maps.Clone(opt.Tuning)}
+	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, decodeAhead: map[aheadKey]*gpu.Pass{}, tuned: maps.Clone(opt.Tuning)}
 	if r.tuned == nil {
 		r.tuned = map[string]MatvecShape{}
 	}

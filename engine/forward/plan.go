@@ -231,6 +231,8 @@ func (s *shape) activations() []activation {
 		{"sampling", samplingBytes},
 		{"vocab_state", 8 * uint64(s.VocabSize)},
 		{"slices", 16 * uint64(s.numSlices())},
+		{"sample_ids", 2 * f32(s.VocabSize)},
+		{"sample_sums", sumsBytes},
 		{"sampled", 8 * sampleRing},
 	}
 }
@@ -250,6 +252,8 @@ const (
 	bufSampling
 	bufVocabState
 	bufSlices
+	bufSampleIDs
+	bufSampleSums
 	bufSampled
 )
 

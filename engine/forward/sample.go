@@ -2,7 +2,7 @@ package forward
 
 // Sampling on the device, and running ahead: SampleAhead submits decode passes whose tokens the device draws itself, several
 // as one submission and several submissions before the first is read. The host only learns the ids; positions, lengths and
-// the random numbers follow from the pass state, which sample_token moves on.
+// the random numbers follow from the pass state, which sample_token or sample_full moves on.
 
 import (
 	"encoding/binary"
@@ -23,8 +23,10 @@ const (
 	sampleRing     = 64 // tokens of one submission
 	minSlice       = 16 // at most 512 ids stand in fewer than maxTopK slices, as many as sample_token lists
 	seenBit        = 1 << 31
-	samplingBytes  = 48
+	samplingBytes  = 64
 	notFiniteToken = math.MaxUint32
+	maxFullVocab   = 1 << 20 // sample_full takes an id in two parts of ten bits
+	sumsBytes      = 8 * (2048 + 1)
 )
 
 // sampleSlice is how many neighbouring ids sample_slices looks at together.
@@ -40,34 +42,74 @@ func (s *shape) numSlices() int { return (s.VocabSize + s.sampleSlice() - 1) / s
 
 // recordSampling records what draws a token and moves the pass on to it.
 func (r *Runner) recordSampling() (err error) {
-	r.sampleSteps, err = r.samplingSteps(r.whole(bufStep))
+	if r.sampleSteps, err = r.samplingSteps(r.whole(bufStep)); err != nil {
+		return err
+	}
+	r.sampleFullSteps, err = r.samplingFullSteps(r.whole(bufStep))
 	return err
 }
 
-// samplingSteps are the two dispatches that draw a token from the logits buffer and move passState, the step buffer or one
-// like it, on.
+// samplingSteps are the two dispatches that draw a token from the logits buffer, greedily or with top-k, and move passState,
+// the step buffer or one like it, on.
 func (r *Runner) samplingSteps(passState gpu.Binding) ([]dispatch, error) {
-	s := &r.shape
-	vocab, slice, slices := uint32(s.VocabSize), uint32(s.sampleSlice()), uint32(s.numSlices())
-	params := gpu.Binding{Buffer: r.act[bufSampling]}
-	stats, err := r.dispatch("sample_slices", shaders.Options{Consts: map[string]uint32{"VOCAB": vocab, "SLICE": slice, "THREADS": min(slice, 128)}},
-		func(passSize) [3]uint32 { return [3]uint32{slices, 1, 1} },
-		params, r.whole(bufLogits), r.whole(bufVocabState), r.whole(bufSlices))
+	stats, err := r.sampleSlices()
 	if err != nil {
 		return nil, err
 	}
-	token, err := r.dispatch("sample_token", shaders.Options{Consts: map[string]uint32{
-		"VOCAB": vocab, "SLICE": slice, "NUM_SLICES": slices, "SHORT_SPLIT": uint32(splitting.short), "FUSED_SPLITS": fusedSplits,
-		"FUSED_LENGTH": uint32(splitting.fusedLength), "LONG_SPLIT": uint32(splitting.long), "LONG_SPLITS": uint32(s.longSplits()), "RING": sampleRing, "TOKENS": uint32(s.tokensOffset() / 4),
-	}},
-		func(passSize) [3]uint32 { return [3]uint32{1, 1, 1} },
-		params, r.whole(bufLogits), r.whole(bufSlices), r.whole(bufVocabState), passState, r.whole(bufSampled))
+	token, err := r.dispatch("sample_token", r.drawOptions(), func(passSize) [3]uint32 { return [3]uint32{1, 1, 1} },
+		r.whole(bufSampling), r.whole(bufLogits), r.whole(bufSlices), r.whole(bufVocabState), passState, r.whole(bufSampled))
 	return []dispatch{stats, token}, err
 }
 
-// CanSample implements runner.Ahead: greedy, or top-k up to 128 with everything that can stand behind it.
+// samplingFullSteps are the three that draw from the whole vocabulary.
+func (r *Runner) samplingFullSteps(passState gpu.Binding) ([]dispatch, error) {
+	stats, err := r.sampleSlices()
+	if err != nil {
+		return nil, err
+	}
+	s, opt := &r.shape, r.sliceOptions()
+	opt.Consts["NUM_SLICES"] = uint32(s.numSlices())
+	weights, err := r.dispatch("sample_weights", opt, func(passSize) [3]uint32 { return [3]uint32{uint32(s.numSlices()), 1, 1} },
+		r.whole(bufSampling), r.whole(bufLogits), r.whole(bufVocabState), r.whole(bufSlices), r.whole(bufSampleIDs), r.whole(bufSampleSums))
+	if err != nil {
+		return nil, err
+	}
+	token, err := r.dispatch("sample_full", r.drawOptions(), func(passSize) [3]uint32 { return [3]uint32{1, 1, 1} },
+		r.whole(bufSampling), r.whole(bufLogits), r.whole(bufSlices), r.whole(bufSampleIDs), r.whole(bufSampleSums), r.whole(bufVocabState), passState, r.whole(bufSampled))
+	return []dispatch{stats, weights, token}, err
+}
+
+func (r *Runner) sampleSlices() (dispatch, error) {
+	s := &r.shape
+	return r.dispatch("sample_slices", r.sliceOptions(), func(passSize) [3]uint32 { return [3]uint32{uint32(s.numSlices()), 1, 1} },
+		r.whole(bufSampling), r.whole(bufLogits), r.whole(bufVocabState), r.whole(bufSlices))
+}
+
+// sliceOptions are those of kernels with a workgroup a slice.
+func (r *Runner) sliceOptions() shaders.Options {
+	slice := uint32(r.shape.sampleSlice())
+	return shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(r.shape.VocabSize), "SLICE": slice, "THREADS": min(slice, 128)}}
+}
+
+// drawOptions are those of kernels that draw.
+func (r *Runner) drawOptions() shaders.Options {
+	s := &r.shape
+	return shaders.Options{Consts: map[string]uint32{
+		"VOCAB": uint32(s.VocabSize), "SLICE": uint32(s.sampleSlice()), "NUM_SLICES": uint32(s.numSlices()),
+		"SHORT_SPLIT": uint32(splitting.short), "FUSED_SPLITS": fusedSplits, "FUSED_LENGTH": uint32(splitting.fusedLength),
+		"LONG_SPLIT": uint32(splitting.long), "LONG_SPLITS": uint32(s.longSplits()), "RING": sampleRing, "TOKENS": uint32(s.tokensOffset() / 4),
+	}}
+}
+
+// CanSample implements runner.Ahead: greedy, top-k up to 128, or the whole vocabulary, with everything that can stand behind it.
 func (r *Runner) CanSample(p sampling.Params) bool {
-	return p.LogProbs == 0 && (p.Temperature == 0 || p.TopK > 0 && min(p.TopK, r.shape.VocabSize) <= maxTopK)
+	switch {
+	case p.LogProbs > 0:
+		return false
+	case p.Temperature > 0 && !p.DrawsFew(r.shape.VocabSize):
+		return r.shape.VocabSize <= maxFullVocab
+	}
+	return p.Temperature == 0 || p.TopK <= maxTopK
 }
 
 // StartSampling implements runner.Ahead.
@@ -82,8 +124,16 @@ func (r *Runner) StartSampling(p sampling.Params, prompt, generated []int32) err
 	if p.AllowedVocab > 0 {
 		allowed = p.AllowedVocab
 	}
-	if p.Temperature > 0 {
-		topK, invTemperature = min(p.TopK, allowed), 1/p.Temperature
+	var full sampling.FullDraw
+	r.sampleFull = p.Temperature > 0 && !p.DrawsFew(r.shape.VocabSize)
+	switch {
+	case r.sampleFull:
+		full = p.FullDraw(r.shape.VocabSize)
+		if err := r.dev.Write(r.act[bufSampleSums], 0, make([]byte, sumsBytes)); err != nil {
+			return err
+		}
+	case p.Temperature > 0:
+		topK, invTemperature = p.TopK, 1/p.Temperature
 	}
 	penalize := p.RepetitionPenalty != 1 || p.PresencePenalty != 0 || p.FrequencyPenalty != 0
 	adjust := uint32(0)
@@ -96,7 +146,8 @@ func (r *Runner) StartSampling(p sampling.Params, prompt, generated []int32) err
 	raw := make([]byte, samplingBytes)
 	f := math.Float32bits
 	putUint32s(raw, []uint32{uint32(p.Seed), uint32(p.Seed >> 32), uint32(topK), uint32(allowed), f(invTemperature), f(p.TopP), f(p.MinP),
-		f(p.RepetitionPenalty), f(p.PresencePenalty), f(p.FrequencyPenalty), adjust})
+		f(p.RepetitionPenalty), f(p.PresencePenalty), f(p.FrequencyPenalty), adjust,
+		f(full.Scale), full.TopP, uint32(full.MinWeight), uint32(full.MinWeight >> 32), full.Shift})
 	return r.dev.Write(r.act[bufSampling], 0, raw)
 }
 
@@ -168,23 +219,39 @@ func (r *Runner) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, erro
 	return t, nil
 }
 
+// drawSteps are the dispatches that draw as StartSampling was told.
+func (r *Runner) drawSteps() []dispatch {
+	if r.sampleFull {
+		return r.sampleFullSteps
+	}
+	return r.sampleSteps
+}
+
 // samplePass is lm_head and sampling behind a pass that ran on its own.
 func (r *Runner) samplePass() *gpu.Pass {
-	pass := r.decodeAhead[0]
+	key := aheadKey{0, r.sampleFull}
+	pass := r.decodeAhead[key]
 	if pass == nil {
-		pass = joinSegments([]segment{{dispatches: r.lmHeadSteps}, {dispatches: r.sampleSteps}}, passSize{}, "sample")
-		r.decodeAhead[0] = pass
+		pass = joinSegments([]segment{{dispatches: r.lmHeadSteps}, {dispatches: r.drawSteps()}}, passSize{}, "sample")
+		r.decodeAhead[key] = pass
 	}
 	return pass
 }
 
+// aheadKey tells apart the decode steps with sampling behind them.
+type aheadKey struct {
+	splits int // 0: lm_head and sampling alone
+	full   bool
+}
+
 // aheadPass is one decode step with sampling behind it, recorded once for every number of splits.
 func (r *Runner) aheadPass(splits int) *gpu.Pass {
-	pass := r.decodeAhead[splits]
+	key := aheadKey{splits, r.sampleFull}
+	pass := r.decodeAhead[key]
 	if pass == nil {
 		n := passSize{tokens: 1, splits: splits}
-		pass = joinSegments(append(r.decodeSegments(splits), segment{dispatches: r.lmHeadSteps}, segment{dispatches: r.sampleSteps}), n, "decode")
-		r.decodeAhead[splits] = pass
+		pass = joinSegments(append(r.decodeSegments(splits), segment{dispatches: r.lmHeadSteps}, segment{dispatches: r.drawSteps()}), n, "decode")
+		r.decodeAhead[key] = pass
 	}
 	return pass
 }

@@ -17,8 +17,8 @@ import (
 func TestTuning(t *testing.T) {
 	dev := testdevice.Open(t)
 	c := goldentest.RandomConfig(6)
-	c.NumHiddenLayers, c.HiddenSize, c.IntermediateSize = 1, 64, 64 // few candidates: each one is compiled
-	c.NumAttentionHeads, c.NumKeyValueHeads, c.HeadDim = 4, 2, 16
+	c.NumHiddenLayers, c.HiddenSize, c.IntermediateSize = 1, 128, 128 // few candidates: each one is compiled
+	c.NumAttentionHeads, c.NumKeyValueHeads, c.HeadDim = 8, 2, 16
 	dir := goldentest.ModelOf(t, c, 6, weights.BF16)
 	ids := []int32{1, 2, 3, 4, 5, 6, 7}
 	run := func(r *forward.Runner) []float32 {

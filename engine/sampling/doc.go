@@ -22,6 +22,17 @@
 //
 // Wherever scores are equal the lower id comes first, so exactly k tokens pass top-k.
 //
+// With top-k the weights are float64 here, few, and added in order. Where all ids may be drawn (no top-k, or k of at least
+// as many) steps 4 and 6 to 8 are integer arithmetic, so that sums do not depend on the order of addition and a GPU draws
+// the same token (full.go, FullDraw):
+//
+//   - x = (max s - s)*log2(e)/T, difference and product rounded to float32, then rounded down to 25 bits behind the point, is
+//     a token's distance, by which it stands in order: distances that round to the same are equal, and the lower id comes
+//     first;
+//   - w = 2^-x, with 32 significant bits and in steps so fine that 2^63 holds the sum of all (for 151,936 ids the largest w
+//     is 2^45 of them); it is 0 from x = 64 on;
+//   - p and u are multiples of 2^-32, products with sums are rounded down.
+//
 // # Log-probabilities
 //
 // Result.LogProb and Result.Top are log_softmax of the raw logits over the whole row: before penalties, bias,

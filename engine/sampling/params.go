@@ -78,4 +78,12 @@ func (p Params) Validate(vocab int) error {
 	return nil
 }
 
+// DrawsFew tells whether top-k leaves less than all of the ids that may be drawn, of a row of vocab logits.
+func (p Params) DrawsFew(vocab int) bool {
+	if p.AllowedVocab > 0 {
+		vocab = p.AllowedVocab
+	}
+	return p.TopK > 0 && p.TopK < vocab
+}
+
 func isFinite(x float32) bool { return x-x == 0 }

@@ -39,11 +39,16 @@ func Philox4x32(counter [4]uint32, key [2]uint32) [4]uint32 {
 	return [4]uint32{c0, c1, c2, c3}
 }
 
-// Uniform is the random number in [0, 1) of the token at a position (the number of tokens before it, prompt included).
+// UniformBits is the random number in [0, 2^24) of the token at a position (the number of tokens before it, prompt included).
 //
-// counter = (position low 32 bits, position high 32 bits, 0, 0), key = (seed low, seed high), and the result is
-// f32(word0 >> 8) * 2^-24: the upper 24 bits of the first output word, which float32 holds exactly.
-func Uniform(seed, position uint64) float32 {
+// counter = (position low 32 bits, position high 32 bits, 0, 0), key = (seed low, seed high), and the result is word0 >> 8:
+// the upper 24 bits of the first output word, which float32 holds exactly.
+func UniformBits(seed, position uint64) uint32 {
 	out := Philox4x32([4]uint32{uint32(position), uint32(position >> 32)}, [2]uint32{uint32(seed), uint32(seed >> 32)})
-	return float32(out[0]>>8) * (1.0 / (1 << 24))
+	return out[0] >> 8
+}
+
+// Uniform is UniformBits * 2^-24, in [0, 1).
+func Uniform(seed, position uint64) float32 {
+	return float32(UniformBits(seed, position)) * (1.0 / (1 << 24))
 }

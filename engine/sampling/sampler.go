@@ -156,11 +156,10 @@ func (s *Sampler) choose(scores []float32) (int32, error) {
 	if s.p.Temperature == 0 {
 		return int32(best), nil
 	}
-	u := float64(Uniform(s.p.Seed, s.position))
-	if s.p.TopK > 0 && s.p.TopK < len(scores) {
-		return s.drawFew(s.topK(scores, s.p.TopK), u), nil
+	if s.p.DrawsFew(s.vocab) {
+		return s.drawFew(s.topK(scores, s.p.TopK), float64(Uniform(s.p.Seed, s.position))), nil
 	}
-	return s.full.draw(scores, top, &s.p, u), nil
+	return s.full.draw(scores, top, &s.p, UniformBits(s.p.Seed, s.position)), nil
 }
 
 // drawFew draws from candidates in descending order.

@@ -32,7 +32,7 @@ func sampled(temperature float32, topK int, topP, minP float32) sampling.Params 
 	return p
 }
 
-// SampleCases lists the cases of sample_slices and sample_token.
+// SampleCases lists the cases of sample_slices and sample_token, and of sample_slices, sample_weights and sample_full.
 func SampleCases() []Case {
 	const vocab = 5003
 	penalties := sampled(0.8, 40, 0.95, 0)
@@ -44,6 +44,18 @@ func SampleCases() []Case {
 	greedyPenalties.Temperature = 0
 	equal := func(*rand.Rand, int) float32 { return 1.5 }
 	rising := func(_ *rand.Rand, i int) float32 { return float32(i) * 1e-3 }
+	everything := penalties
+	everything.TopK, everything.MinP = 0, 0.001
+	allowedFull := allowed
+	allowedFull.TopK = 0
+	spread := func(rng *rand.Rand, _ int) float32 { return float32(rng.NormFloat64() * 1e30) }
+	flat := func(rng *rand.Rand, _ int) float32 { return 10 + float32(rng.NormFloat64()*1e-4) }
+	infinite := func(_ *rand.Rand, i int) float32 {
+		if i == 3 {
+			return float32(math.Inf(-1))
+		}
+		return 1
+	}
 	blocks := func(_ *rand.Rand, i int) float32 { return float32(i / 700) } // more than LIST equal ones on top
 	var all []Case
 	for _, c := range []sampleCase{
@@ -70,28 +82,52 @@ func SampleCases() []Case {
 			}
 			return 1
 		}},
-		{name: "infinity", vocab: vocab, params: sampled(1, 5, 1, 0), failed: true, logits: func(_ *rand.Rand, i int) float32 {
-			if i == 3 {
-				return float32(math.Inf(-1))
-			}
-			return 1
-		}},
+		{name: "infinity", vocab: vocab, params: sampled(1, 5, 1, 0), failed: true, logits: infinite},
+		{name: "whole vocabulary", vocab: vocab, params: sampling.Default()},
+		{name: "whole vocabulary, equal", vocab: vocab, params: sampled(1, 0, 1, 0), logits: equal},
+		{name: "whole vocabulary, equal, top-p", vocab: vocab, params: sampled(1, 0, 0.3, 0), logits: equal},
+		{name: "whole vocabulary, flat", vocab: vocab, params: sampled(1.3, 0, 0.8, 0), logits: flat},
+		{name: "whole vocabulary, slope", vocab: vocab, params: sampled(1, 0, 0.9, 0.1), logits: rising},
+		{name: "whole vocabulary, blocks", vocab: vocab, params: sampled(0.5, 0, 0.99, 0), logits: blocks},
+		{name: "whole vocabulary, cold", vocab: vocab, params: sampled(0.01, 0, 1, 0)},
+		{name: "whole vocabulary, wide", vocab: vocab, params: sampled(1, 0, 0.9, 0), logits: spread},
+		{name: "whole vocabulary, min-p", vocab: vocab, params: sampled(1.2, 0, 1, 0.02)},
+		{name: "whole vocabulary, top-p only the first", vocab: vocab, params: sampled(0.7, 0, 1e-7, 0)},
+		{name: "whole vocabulary, penalties and bias", vocab: vocab, params: everything, text: true},
+		{name: "whole vocabulary, ids that the tokenizer does not define", vocab: vocab, params: allowedFull, logits: rising},
+		{name: "whole vocabulary of 151936", vocab: 151936, params: sampled(1.1, 0, 0.97, 0)},
+		{name: "whole vocabulary of 151936, flat", vocab: 151936, params: sampled(1, 0, 0.9, 0), logits: flat},
+		{name: "whole vocabulary of one", vocab: 1, params: sampled(1, 0, 0.5, 0.5)},
+		{name: "whole vocabulary, infinity", vocab: vocab, params: sampling.Default(), failed: true, logits: infinite},
 	} {
 		for seed := range uint64(3) {
-			all = append(all, Case{fmt.Sprintf("sample_slices+sample_token/%s/%d", c.name, seed), func() *Setup { return c.setup(seed) }})
+			all = append(all, Case{fmt.Sprintf("%s/%s/%d", c.kernels(), c.name, seed), func() *Setup { return c.setup(seed) }})
 		}
 	}
 	return all
 }
 
-// RandomSampleCase is a draw with random parameters, from a vocabulary that all of them share.
+// full tells whether all ids may be drawn.
+func (c sampleCase) full() bool { return c.params.Temperature > 0 && !c.params.DrawsFew(c.vocab) }
+
+func (c sampleCase) kernels() string {
+	if c.full() {
+		return "sample_slices+sample_weights+sample_full"
+	}
+	return "sample_slices+sample_token"
+}
+
+// RandomSampleCase is a draw with random parameters, from a vocabulary that all of them share; of every second the whole.
 func RandomSampleCase(seed uint64) Case {
 	rng := NewRand(seed + 1000)
 	p := sampled(float32(0.2+2*rng.Float64()), 1+rng.IntN(128), float32(1-0.6*rng.Float64()*rng.Float64()), float32(0.3*rng.Float64()*rng.Float64()))
 	p.RepetitionPenalty, p.PresencePenalty, p.FrequencyPenalty = float32(0.8+rng.Float64()/2), float32(rng.Float64()-0.3), float32(rng.Float64()/3)
 	p.LogitBias = map[int32]float32{int32(rng.IntN(3001)): 5}
+	if seed%2 == 1 {
+		p.TopK = 0
+	}
 	c := sampleCase{name: "random", vocab: 3001, params: p, text: true}
-	return Case{fmt.Sprintf("sample_slices+sample_token/random/%d", seed), func() *Setup { return c.setup(seed + 100) }}
+	return Case{fmt.Sprintf("%s/random/%d", c.kernels(), seed), func() *Setup { return c.setup(seed + 100) }}
 }
 
 const (
@@ -134,6 +170,9 @@ func (c sampleCase) setup(seed uint64) *Setup {
 		wantState[i] = float64(state[i])
 	}
 	slice := 16
+	for c.vocab > slice*1024 {
+		slice *= 2
+	}
 	numSlices := int(CeilDiv(c.vocab, slice))
 	drawn := uint32(rng.IntN(1000))
 	passState := make([]uint32, sampleTokens+4)
@@ -157,36 +196,54 @@ func (c sampleCase) setup(seed uint64) *Setup {
 		wantID[at], wantLogProb[at+1] = float64(want.Token), float64(want.LogProb)
 		// It is a difference of numbers of the logits' size, however small it is itself.
 		logProb := math.Abs(float64(want.LogProb))
-		logProbTolerance = 4e-7 * max(logProb, float64(slices.Max(logits))) / logProb
+		logProbTolerance = 4e-7 * max(logProb, float64(slices.Max(logits))) / max(logProb, 1e-9)
 	}
 	topK, allowed, inv := 1, c.vocab, float32(1)
 	if p.AllowedVocab > 0 {
 		allowed = p.AllowedVocab
 	}
-	if p.Temperature > 0 {
-		topK, inv = min(p.TopK, allowed), 1/p.Temperature
+	var full sampling.FullDraw
+	if c.full() {
+		full = p.FullDraw(c.vocab)
+	} else if p.Temperature > 0 {
+		topK, inv = p.TopK, 1/p.Temperature
 	}
 	adjust := uint32(0)
 	if c.text {
 		adjust = 1
 	}
 	f := math.Float32bits
-	return &Setup{
+	vocab, slices := uint32(c.vocab), uint32(numSlices)
+	perSlice := func() map[string]uint32 {
+		return map[string]uint32{"VOCAB": vocab, "SLICE": uint32(slice), "THREADS": uint32(min(slice, 128))}
+	}
+	draw := shaders.Options{Consts: map[string]uint32{"VOCAB": vocab, "SLICE": uint32(slice), "NUM_SLICES": slices, "RING": sampleRing, "TOKENS": sampleTokens}}
+	setup := &Setup{
 		Buffers: map[string][]byte{
 			"params": U32Bytes(uint32(p.Seed), uint32(p.Seed>>32), uint32(topK), uint32(allowed), f(inv), f(p.TopP), f(p.MinP),
-				f(p.RepetitionPenalty), f(p.PresencePenalty), f(p.FrequencyPenalty), adjust, 0),
+				f(p.RepetitionPenalty), f(p.PresencePenalty), f(p.FrequencyPenalty), adjust,
+				f(full.Scale), full.TopP, uint32(full.MinWeight), uint32(full.MinWeight>>32), full.Shift),
 			"logits": F32Bytes(logits), "vocab_state": U32Bytes(state...), "slices": make([]byte, 16*numSlices), "pass_state": U32Bytes(passState...),
 			"sampled": Poison(2 * sampleRing),
 		},
-		Steps: []Step{
-			{Kernel: "sample_slices", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice), "THREADS": uint32(min(slice, 128))}},
-				Bindings: Bind("params", "logits", "vocab_state", "slices"), Grid: [3]uint32{uint32(numSlices), 1, 1}},
-			{Kernel: "sample_token", Options: shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(c.vocab), "SLICE": uint32(slice),
-				"NUM_SLICES": uint32(numSlices), "RING": sampleRing, "TOKENS": sampleTokens}},
-				Bindings: Bind("params", "logits", "slices", "vocab_state", "pass_state", "sampled"), Grid: [3]uint32{1, 1, 1}},
-		},
+		Steps: []Step{{Kernel: "sample_slices", Options: shaders.Options{Consts: perSlice()},
+			Bindings: Bind("params", "logits", "vocab_state", "slices"), Grid: [3]uint32{slices, 1, 1}}},
 		Checks: []Check{{"sampled", U32, wantID, 0}, {"sampled", F32, wantLogProb, logProbTolerance}, {"pass_state", U32, wantPass, 0}, {"vocab_state", U32, wantState, 0}},
 	}
+	if !c.full() {
+		setup.Steps = append(setup.Steps, Step{Kernel: "sample_token", Options: draw,
+			Bindings: Bind("params", "logits", "slices", "vocab_state", "pass_state", "sampled"), Grid: [3]uint32{1, 1, 1}})
+		return setup
+	}
+	const sums = 2 * (2048 + 1)
+	setup.Buffers["ids"], setup.Buffers["sums"] = Poison(2*c.vocab), make([]byte, 4*sums)
+	weights := perSlice()
+	weights["NUM_SLICES"] = slices
+	setup.Steps = append(setup.Steps,
+		Step{Kernel: "sample_weights", Options: shaders.Options{Consts: weights}, Bindings: Bind("params", "logits", "vocab_state", "slices", "ids", "sums"), Grid: [3]uint32{slices, 1, 1}},
+		Step{Kernel: "sample_full", Options: draw, Bindings: Bind("params", "logits", "slices", "ids", "sums", "vocab_state", "pass_state", "sampled"), Grid: [3]uint32{1, 1, 1}})
+	setup.Checks = append(setup.Checks, Check{"sums", U32, make([]float64, sums), 0}) // left as the next draw needs it
+	return setup
 }
 
 const seenBit = 1 << 31

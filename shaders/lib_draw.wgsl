@@ -1,0 +1,36 @@
+// The random number of a token, and the step of the pass on to what was drawn. Included by kernels that draw, behind
+// lib_sampling and lib_fixed; they declare `params`, `vocab_state`, `pass_state`, `sampled` and the constants named here.
+
+// Philox4x32-10 of (position, 0, 0, 0) and the seed: the upper 24 bits of its first word.
+fn random_bits(position: u32) -> u32 {
+    var c = vec4<u32>(position, 0u, 0u, 0u);
+    var k = vec2<u32>(params.seed_lo, params.seed_hi);
+    for (var round = 0u; round < 10u; round++) {
+        c = vec4<u32>(mul_hi(0xCD9E8D57u, c.z) ^ c.y ^ k.x, 0xCD9E8D57u * c.z, mul_hi(0xD2511F53u, c.x) ^ c.w ^ k.y, 0xD2511F53u * c.x);
+        k += vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
+    }
+    return c.x >> 8u;
+}
+
+// Hands the token to the host, counts it, and leaves the state of the next decode pass, which runs it.
+fn advance(id: u32, failed: bool, log_prob: f32) {
+    sampled[pass_state[5] % RING] = vec2<u32>(select(id, 0xffffffffu, failed), bitcast<u32>(log_prob));
+    let st = vocab_state[id];
+    vocab_state[id] = vec2<u32>((st.x | SEEN) + 1u, st.y);
+    let position = pass_state[2]; // tokens before this one
+    let length = position + 1u;
+    var splits = 1u;
+    while (splits < FUSED_SPLITS && length > SHORT_SPLIT * splits) {
+        splits *= 2u;
+    }
+    while (length > FUSED_LENGTH && splits < LONG_SPLITS && length > LONG_SPLIT * splits) {
+        splits *= 2u;
+    }
+    pass_state[0] = 1u;
+    pass_state[1] = position;
+    pass_state[2] = position + 1u;
+    pass_state[3] = splits;
+    pass_state[4] = 0u;
+    pass_state[5] += 1u;
+    pass_state[TOKENS] = id;
+}
