@@ -19,6 +19,7 @@ override THREADS_PER_ROW: u32 = 32u;
 override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
 override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
 override UNROLL: u32 = 1u;
+override PIPELINE: u32 = 0u;
 override STAGE_ROUNDS: u32 = 1u;
 override DIRECT: u32 = 0u;        // 1: inputs do not go through workgroup memory
 override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
@@ -75,7 +76,7 @@ fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) gr
     }
     workgroupBarrier();
     let row = first_row(group, num_groups);
-    matvec(row, tid);
+    matvec(row, tid, unknown_zero(num_groups));
     if (tid < GROUP_ROWS && row + tid < NUM_ROWS) {
         x[ROW_START + row + tid] += row_sum(tid);
     }

@@ -5,21 +5,31 @@ fn load_scale(load: u32) -> f32 {
     return 1.0;
 }
 
-// Four inputs as add_load wants them.
+// Four inputs as the products want them.
 fn scaled_input4(x: vec4<f32>) -> vec4<f32> {
     return x;
 }
 
-// The inputs of a load, from x4(load, j): vector j of them.
-struct Inputs {
-    x0: vec4<f32>,
-    x1: vec4<f32>,
+fn add_load(acc: vec4<f32>, w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>) -> vec4<f32> {
+    return fma(widen_bf16(w.z, w.w), x1, fma(widen_bf16(w.x, w.y), x0, acc));
 }
 
-fn load_inputs(load: u32) -> Inputs {
-    return Inputs(x4(load, 0u), x4(load, 1u));
-}
-
-fn add_load(acc: vec4<f32>, scale: f32, w: vec4<u32>, x: Inputs) -> vec4<f32> {
-    return fma(widen_bf16(w.z, w.w), x.x1, fma(widen_bf16(w.x, w.y), x.x0, acc));
+// Adds the products of a load of every row with its inputs.
+fn add_products(w: RowLoads, load: u32) {
+    let x0 = x4(load, 0u);
+    let x1 = x4(load, 1u);
+    acc_0 = add_load(acc_0, w.a, x0, x1);
+    if (ROWS > 1u) {
+        acc_1 = add_load(acc_1, w.b, x0, x1);
+    }
+    if (ROWS > 2u) {
+        acc_2 = add_load(acc_2, w.c, x0, x1);
+        acc_3 = add_load(acc_3, w.d, x0, x1);
+    }
+    if (ROWS > 4u) {
+        acc_4 = add_load(acc_4, w.e, x0, x1);
+        acc_5 = add_load(acc_5, w.f, x0, x1);
+        acc_6 = add_load(acc_6, w.g, x0, x1);
+        acc_7 = add_load(acc_7, w.h, x0, x1);
+    }
 }

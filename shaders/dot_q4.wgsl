@@ -5,34 +5,67 @@ fn load_scale(load: u32) -> f32 {
     return flat_scale(load);
 }
 
-// Four inputs as add_load wants them: scaled once, where they are brought, instead of the weights.
+// Four inputs as the products want them: scaled once, where they are brought, instead of the weights.
 fn scaled_input4(x: vec4<f32>) -> vec4<f32> {
     return unshift_q4(x);
 }
 
-// The inputs of a load, from x4(load, j): vector j of them.
-struct Inputs {
-    x0: vec4<f32>,
-    x1: vec4<f32>,
-    x2: vec4<f32>,
-    x3: vec4<f32>,
-    x4: vec4<f32>,
-    x5: vec4<f32>,
-    x6: vec4<f32>,
-    x7: vec4<f32>,
-}
-
-fn load_inputs(load: u32) -> Inputs {
-    return Inputs(x4(load, 0u), x4(load, 1u), x4(load, 2u), x4(load, 3u), x4(load, 4u), x4(load, 5u), x4(load, 6u), x4(load, 7u));
-}
-
 // The products of eight weights, added to sum.
-fn add_q4(sum: vec4<f32>, w: u32, x_lo: vec4<f32>, x_hi: vec4<f32>) -> vec4<f32> {
-    return fma(shifted_q4(w >> 16u), x_hi, fma(shifted_q4(w), x_lo, sum));
+fn add_word(sum: vec4<f32>, w: u32, x_lo: vec4<f32>, x_hi: vec4<f32>) -> vec4<f32> {
+    return fma(shifted_q4(w >> 16u, two_23), x_hi, fma(shifted_q4(w, two_23), x_lo, sum));
 }
 
-fn add_load(acc: vec4<f32>, scale: f32, w: vec4<u32>, x: Inputs) -> vec4<f32> {
-    let first = fma(shifted_q4(w.x >> 16u), x.x1, shifted_q4(w.x) * x.x0);
-    let all = add_q4(add_q4(add_q4(first, w.y, x.x2, x.x3), w.z, x.x4, x.x5), w.w, x.x6, x.x7);
-    return fma(vec4<f32>(scale), all, acc);
+// Sums of up to eight rows over one load, before their scales.
+struct RowSums {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+}
+
+// Adds one word of every row.
+fn add_words(s: RowSums, a: vec4<u32>, b: vec4<u32>, x_lo: vec4<f32>, x_hi: vec4<f32>) -> RowSums {
+    var sum = s;
+    sum.a = add_word(s.a, a.x, x_lo, x_hi);
+    if (ROWS > 1u) {
+        sum.b = add_word(s.b, a.y, x_lo, x_hi);
+    }
+    if (ROWS > 2u) {
+        sum.c = add_word(s.c, a.z, x_lo, x_hi);
+        sum.d = add_word(s.d, a.w, x_lo, x_hi);
+    }
+    if (ROWS > 4u) {
+        sum.e = add_word(s.e, b.x, x_lo, x_hi);
+        sum.f = add_word(s.f, b.y, x_lo, x_hi);
+        sum.g = add_word(s.g, b.z, x_lo, x_hi);
+        sum.h = add_word(s.h, b.w, x_lo, x_hi);
+    }
+    return sum;
+}
+
+// Adds the products of a load of every row with its inputs, word by word: so few inputs are in registers at a time.
+fn add_products(w: RowLoads, load: u32) {
+    var s: RowSums;
+    s = add_words(s, vec4<u32>(w.a.x, w.b.x, w.c.x, w.d.x), vec4<u32>(w.e.x, w.f.x, w.g.x, w.h.x), x4(load, 0u), x4(load, 1u));
+    s = add_words(s, vec4<u32>(w.a.y, w.b.y, w.c.y, w.d.y), vec4<u32>(w.e.y, w.f.y, w.g.y, w.h.y), x4(load, 2u), x4(load, 3u));
+    s = add_words(s, vec4<u32>(w.a.z, w.b.z, w.c.z, w.d.z), vec4<u32>(w.e.z, w.f.z, w.g.z, w.h.z), x4(load, 4u), x4(load, 5u));
+    s = add_words(s, vec4<u32>(w.a.w, w.b.w, w.c.w, w.d.w), vec4<u32>(w.e.w, w.f.w, w.g.w, w.h.w), x4(load, 6u), x4(load, 7u));
+    acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
+    if (ROWS > 1u) {
+        acc_1 = fma(vec4<f32>(w.scale_a.y), s.b, acc_1);
+    }
+    if (ROWS > 2u) {
+        acc_2 = fma(vec4<f32>(w.scale_a.z), s.c, acc_2);
+        acc_3 = fma(vec4<f32>(w.scale_a.w), s.d, acc_3);
+    }
+    if (ROWS > 4u) {
+        acc_4 = fma(vec4<f32>(w.scale_b.x), s.e, acc_4);
+        acc_5 = fma(vec4<f32>(w.scale_b.y), s.f, acc_5);
+        acc_6 = fma(vec4<f32>(w.scale_b.z), s.g, acc_6);
+        acc_7 = fma(vec4<f32>(w.scale_b.w), s.h, acc_7);
+    }
 }

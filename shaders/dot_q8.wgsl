@@ -5,25 +5,67 @@ fn load_scale(load: u32) -> f32 {
     return flat_scale(load >> 1u);
 }
 
-// Four inputs as add_load wants them: scaled once, where they are brought, instead of the weights.
+// Four inputs as the products want them: scaled once, where they are brought, instead of the weights.
 fn scaled_input4(x: vec4<f32>) -> vec4<f32> {
     return unshift_q8(x);
 }
 
-// The inputs of a load, from x4(load, j): vector j of them.
-struct Inputs {
-    x0: vec4<f32>,
-    x1: vec4<f32>,
-    x2: vec4<f32>,
-    x3: vec4<f32>,
+// The products of four weights, added to sum.
+fn add_word(sum: vec4<f32>, w: u32, x: vec4<f32>) -> vec4<f32> {
+    return fma(shifted_q8(w, two_23), x, sum);
 }
 
-fn load_inputs(load: u32) -> Inputs {
-    return Inputs(x4(load, 0u), x4(load, 1u), x4(load, 2u), x4(load, 3u));
+// Sums of up to eight rows over one load, before their scales.
+struct RowSums {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
 }
 
-fn add_load(acc: vec4<f32>, scale: f32, w: vec4<u32>, x: Inputs) -> vec4<f32> {
-    let low = fma(shifted_q8(w.y), x.x1, shifted_q8(w.x) * x.x0);
-    let both = fma(shifted_q8(w.w), x.x3, fma(shifted_q8(w.z), x.x2, low));
-    return fma(vec4<f32>(scale), both, acc);
+// Adds one word of every row.
+fn add_words(s: RowSums, a: vec4<u32>, b: vec4<u32>, x: vec4<f32>) -> RowSums {
+    var sum = s;
+    sum.a = add_word(s.a, a.x, x);
+    if (ROWS > 1u) {
+        sum.b = add_word(s.b, a.y, x);
+    }
+    if (ROWS > 2u) {
+        sum.c = add_word(s.c, a.z, x);
+        sum.d = add_word(s.d, a.w, x);
+    }
+    if (ROWS > 4u) {
+        sum.e = add_word(s.e, b.x, x);
+        sum.f = add_word(s.f, b.y, x);
+        sum.g = add_word(s.g, b.z, x);
+        sum.h = add_word(s.h, b.w, x);
+    }
+    return sum;
+}
+
+// Adds the products of a load of every row with its inputs, word by word: so few inputs are in registers at a time.
+fn add_products(w: RowLoads, load: u32) {
+    var s: RowSums;
+    s = add_words(s, vec4<u32>(w.a.x, w.b.x, w.c.x, w.d.x), vec4<u32>(w.e.x, w.f.x, w.g.x, w.h.x), x4(load, 0u));
+    s = add_words(s, vec4<u32>(w.a.y, w.b.y, w.c.y, w.d.y), vec4<u32>(w.e.y, w.f.y, w.g.y, w.h.y), x4(load, 1u));
+    s = add_words(s, vec4<u32>(w.a.z, w.b.z, w.c.z, w.d.z), vec4<u32>(w.e.z, w.f.z, w.g.z, w.h.z), x4(load, 2u));
+    s = add_words(s, vec4<u32>(w.a.w, w.b.w, w.c.w, w.d.w), vec4<u32>(w.e.w, w.f.w, w.g.w, w.h.w), x4(load, 3u));
+    acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
+    if (ROWS > 1u) {
+        acc_1 = fma(vec4<f32>(w.scale_a.y), s.b, acc_1);
+    }
+    if (ROWS > 2u) {
+        acc_2 = fma(vec4<f32>(w.scale_a.z), s.c, acc_2);
+        acc_3 = fma(vec4<f32>(w.scale_a.w), s.d, acc_3);
+    }
+    if (ROWS > 4u) {
+        acc_4 = fma(vec4<f32>(w.scale_b.x), s.e, acc_4);
+        acc_5 = fma(vec4<f32>(w.scale_b.y), s.f, acc_5);
+        acc_6 = fma(vec4<f32>(w.scale_b.z), s.g, acc_6);
+        acc_7 = fma(vec4<f32>(w.scale_b.w), s.h, acc_7);
+    }
 }

@@ -1,5 +1,5 @@
 // Matrix-vector product for decode: teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their
-// 16-byte loads, the loads of UNROLL rounds under way together. Included after weight_*.wgsl and dot_*.wgsl by kernels that declare the
+// 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of two rounds in turns. Included after weight_*.wgsl and dot_*.wgsl by kernels that declare the
 // overrides used here, HAS_NORM, and a function input4(i) that gives inputs [4*i, 4*i+4) and, with HAS_NORM, adds their
 // squares to sum_sq.
 // Inputs come through workgroup memory, STAGE_ROUNDS rounds at a time, so that neighbouring threads read neighbouring
@@ -10,6 +10,7 @@
 
 const TEAMS: u32 = WORKGROUP_SIZE / THREADS_PER_ROW;
 const GROUP_ROWS: u32 = ROWS * TEAMS; // rows of a workgroup
+const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_VECS: u32 = STAGE_LOADS * VECS_PER_LOAD;
 const STAGES: u32 = (LOADS_PER_ROW + STAGE_LOADS - 1u) / STAGE_LOADS;
@@ -27,6 +28,7 @@ var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
 var<workgroup> sums: array<f32, SUMS_SIZE>;       // [PARTS, GROUP_ROWS]
 var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
 var<private> sum_sq: f32;
+var<private> two_23: u32;       // the bits of 2^23, which would otherwise be written into an instruction of its own for every weight
 var<private> acc_0: vec4<f32>; // a row's sum in four parts: one addition a number, and none across
 var<private> acc_1: vec4<f32>;
 var<private> acc_2: vec4<f32>;
@@ -87,25 +89,6 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
     return input4(load * VECS_PER_LOAD + j); // bf16 alone: as it is
 }
 
-// Adds the products of a load of the stage with its inputs.
-fn add_products(w: RowLoads, load: u32) {
-    let x = load_inputs(load);
-    acc_0 = add_load(acc_0, w.scale_a.x, w.a, x);
-    if (ROWS > 1u) {
-        acc_1 = add_load(acc_1, w.scale_a.y, w.b, x);
-    }
-    if (ROWS > 2u) {
-        acc_2 = add_load(acc_2, w.scale_a.z, w.c, x);
-        acc_3 = add_load(acc_3, w.scale_a.w, w.d, x);
-    }
-    if (ROWS > 4u) {
-        acc_4 = add_load(acc_4, w.scale_b.x, w.e, x);
-        acc_5 = add_load(acc_5, w.scale_b.y, w.f, x);
-        acc_6 = add_load(acc_6, w.scale_b.z, w.g, x);
-        acc_7 = add_load(acc_7, w.scale_b.w, w.h, x);
-    }
-}
-
 // Vector k4 of the inputs as the products want it, zero past the end.
 fn staged_input4(k4: u32) -> vec4<f32> {
     if (k4 >= K_PAD / 4u) {
@@ -137,9 +120,15 @@ fn first_row(group: vec3<u32>, num_groups: vec3<u32>) -> u32 {
     return (group.y * num_groups.x + group.x) * GROUP_ROWS;
 }
 
+// A zero that no compiler knows: the grid has two dimensions.
+fn unknown_zero(num_groups: vec3<u32>) -> u32 {
+    return num_groups.z - 1u;
+}
+
 // Computes sum over k of W[row, k] * input[k] for the workgroup's rows; row_sum and inv_rms may be called behind it. The
-// order of summation is fixed.
-fn matvec(row: u32, tid: u32) {
+// order of summation is fixed. zero is unknown_zero.
+fn matvec(row: u32, tid: u32, zero: u32) {
+    two_23 = 0x4b000000u + zero;
     let lane = tid % THREADS_PER_ROW;
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
     let from_a = min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
@@ -153,40 +142,63 @@ fn matvec(row: u32, tid: u32) {
     acc_5 = vec4<f32>(0.0);
     acc_6 = vec4<f32>(0.0);
     acc_7 = vec4<f32>(0.0);
-    for (var stage = 0u; stage < STAGES; stage++) {
-        for (var round = 0u; round < STAGE_ROUNDS; round += UNROLL) {
-            let load = round * THREADS_PER_ROW + lane; // of the stage
-            let at = stage * STAGE_LOADS + load;
-            let w0 = load_rows(from_a, from_b, at);
-            var w1: RowLoads;
-            var w2: RowLoads;
-            var w3: RowLoads;
-            if (UNROLL > 1u) {
-                w1 = load_rows(from_a, from_b, at + THREADS_PER_ROW);
-            }
-            if (UNROLL > 2u) {
-                w2 = load_rows(from_a, from_b, at + 2u * THREADS_PER_ROW);
-            }
-            if (UNROLL > 3u) {
-                w3 = load_rows(from_a, from_b, at + 3u * THREADS_PER_ROW);
-            }
-            if (DIRECT == 0u && round == 0u) {
-                // Behind the first loads, which are under way meanwhile.
-                if (stage > 0u) {
+    if (PIPELINE == 0u) {
+        for (var stage = 0u; stage < STAGES; stage++) {
+            for (var round = 0u; round < STAGE_ROUNDS; round += UNROLL) {
+                let load = round * THREADS_PER_ROW + lane; // of the stage
+                let at = stage * STAGE_LOADS + load;
+                let w0 = load_rows(from_a, from_b, at);
+                var w1: RowLoads;
+                var w2: RowLoads;
+                var w3: RowLoads;
+                if (UNROLL > 1u) {
+                    w1 = load_rows(from_a, from_b, at + THREADS_PER_ROW);
+                }
+                if (UNROLL > 2u) {
+                    w2 = load_rows(from_a, from_b, at + 2u * THREADS_PER_ROW);
+                }
+                if (UNROLL > 3u) {
+                    w3 = load_rows(from_a, from_b, at + 3u * THREADS_PER_ROW);
+                }
+                if (DIRECT == 0u && round == 0u) {
+                    // Behind the first loads, which are under way meanwhile.
+                    if (stage > 0u) {
+                        workgroupBarrier();
+                    }
+                    stage_inputs(stage, tid);
                     workgroupBarrier();
                 }
-                stage_inputs(stage, tid);
+                add_products(w0, load);
+                if (UNROLL > 1u) {
+                    add_products(w1, load + THREADS_PER_ROW);
+                }
+                if (UNROLL > 2u) {
+                    add_products(w2, load + 2u * THREADS_PER_ROW);
+                }
+                if (UNROLL > 3u) {
+                    add_products(w3, load + 3u * THREADS_PER_ROW);
+                }
+            }
+        }
+    } else {
+        // Two rounds in turns, each loaded while the other is multiplied. The loop stays a loop (zero): unrolled, the kernels of a
+        // layer would not fit into the instruction cache together.
+        var even = load_rows(from_a, from_b, lane);
+        for (var stage = 0u; stage < STAGES + zero; stage++) {
+            if (stage > 0u) {
                 workgroupBarrier();
             }
-            add_products(w0, load);
-            if (UNROLL > 1u) {
-                add_products(w1, load + THREADS_PER_ROW);
-            }
-            if (UNROLL > 2u) {
-                add_products(w2, load + 2u * THREADS_PER_ROW);
-            }
-            if (UNROLL > 3u) {
-                add_products(w3, load + 3u * THREADS_PER_ROW);
+            stage_inputs(stage, tid);
+            workgroupBarrier();
+            for (var round = 0u; round < STAGE_ROUNDS + zero; round += 2u) {
+                let load = round * THREADS_PER_ROW + lane;
+                let at = stage * STAGE_LOADS + load;
+                let odd = load_rows(from_a, from_b, at + THREADS_PER_ROW);
+                add_products(even, load);
+                even = load_rows(from_a, from_b, at + 2u * THREADS_PER_ROW);
+                if (stage * STAGE_ROUNDS + round + 1u < ROUNDS) {
+                    add_products(odd, load + THREADS_PER_ROW);
+                }
             }
         }
     }

@@ -13,37 +13,49 @@ type MatvecShape struct {
 }
 
 const (
-	maxStageVectors  = 1024 // inputs in workgroup memory at a time, in 16 bytes: all of a hidden_size of 4,096
-	maxLoadsInFlight = 8    // of a thread
-	maxUnroll        = 4
-	maxSumParts      = 16
+	maxStageVectors = 1024 // inputs in workgroup memory at a time, in 16 bytes: all of a hidden_size of 4,096
+	maxUnroll       = 4
+	maxSumParts     = 16
 )
 
 // WeightsPerLoad is the number of weights in 16 bytes of a number format.
 var WeightsPerLoad = map[string]int{"bf16": 8, "q8": 16, "q4": 32}
 
+// loadsInFlight is how many loads of a thread are under way together at most, without PIPELINE.
+var loadsInFlight = map[string]int{"bf16": 8, "q8": 8, "q4": 4}
+
 // GroupRows is how many rows a workgroup owns.
 func (v MatvecShape) GroupRows() int { return v.Rows * v.Workgroup / v.ThreadsPerRow }
 
-// rounds is how a row of kPad numbers is gone through: rounds of loads that are under way together, and rounds that have
-// their inputs in workgroup memory together, where no more than workgroupBytes are used. stage is 0 where not even one fits.
-func (v MatvecShape) rounds(kPad int, weight string, workgroupBytes int) (unroll, stage int) {
+// schedule is how a row of kPad numbers is gone through.
+type schedule struct {
+	unroll   int  // rounds of loads that are under way together
+	pipeline bool // two rounds in turns instead, unrolled no further
+	stage    int  // rounds whose inputs are in workgroup memory together; 0: not even one fits
+}
+
+func (v MatvecShape) schedule(kPad int, weight string, workgroupBytes int) schedule {
 	perLoad := WeightsPerLoad[weight]
 	rounds := (kPad/perLoad + v.ThreadsPerRow - 1) / v.ThreadsPerRow
-	unroll = min(maxUnroll, maxLoadsInFlight/v.Rows, rounds)
+	s := schedule{unroll: min(maxUnroll, max(loadsInFlight[weight]/v.Rows, 1), rounds)}
 	if v.Direct {
-		return unroll, (rounds + unroll - 1) / unroll * unroll
+		s.stage = (rounds + s.unroll - 1) / s.unroll * s.unroll
+		return s
 	}
 	vectors := min(maxStageVectors, (workgroupBytes-v.sumBytes())/16-perLoad/4)
-	stage = max(vectors, 0) / (v.ThreadsPerRow * perLoad / 4)
-	if stage == 0 {
-		return unroll, 0
+	fit := max(vectors, 0) / (v.ThreadsPerRow * perLoad / 4)
+	if fit == 0 {
+		return s
 	}
 	// Whole groups of rounds, shared out evenly over the stages.
-	unroll = min(unroll, stage)
-	groups := (rounds + unroll - 1) / unroll
-	stages := (groups + stage/unroll - 1) / (stage / unroll)
-	return unroll, (groups + stages - 1) / stages * unroll
+	group := min(s.unroll, fit)
+	if weight != "bf16" && rounds > group && fit > 1 {
+		s.pipeline, group = true, 2
+	}
+	groups := (rounds + group - 1) / group
+	stages := (groups + fit/group - 1) / (fit / group)
+	s.unroll, s.stage = group, (groups+stages-1)/stages*group
+	return s
 }
 
 // sumBytes is the workgroup memory of lib_matvec.wgsl but for the inputs.
@@ -66,21 +78,22 @@ func (v MatvecShape) Fits(kPad int, weight string, workgroupBytes, maxWorkgroup 
 	if v.Direct && (weight != "bf16" || v.ThreadsPerRow < maxSumParts) {
 		return false
 	}
-	_, stage := v.rounds(kPad, weight, workgroupBytes)
-	return stage > 0 && (!v.Direct || v.sumBytes()+16 <= workgroupBytes)
+	return v.schedule(kPad, weight, workgroupBytes).stage > 0 && (!v.Direct || v.sumBytes()+16 <= workgroupBytes)
 }
 
 // AddConsts sets the constants of a matrix-vector kernel over rows of kPad numbers, in a shape that Fits.
 func (v MatvecShape) AddConsts(consts map[string]uint32, kPad int, weight string, workgroupBytes int) {
-	unroll, stage := v.rounds(kPad, weight, workgroupBytes)
+	s := v.schedule(kPad, weight, workgroupBytes)
 	for name, value := range map[string]int{
-		"K_PAD": kPad, "WORKGROUP_SIZE": v.Workgroup, "THREADS_PER_ROW": v.ThreadsPerRow, "ROWS": v.Rows, "PARTS": v.parts(), "UNROLL": unroll, "STAGE_ROUNDS": stage,
+		"K_PAD": kPad, "WORKGROUP_SIZE": v.Workgroup, "THREADS_PER_ROW": v.ThreadsPerRow, "ROWS": v.Rows, "PARTS": v.parts(), "UNROLL": s.unroll, "STAGE_ROUNDS": s.stage,
 	} {
 		consts[name] = uint32(value)
 	}
-	consts["DIRECT"] = 0
-	if v.Direct {
-		consts["DIRECT"] = 1
+	for name, on := range map[string]bool{"DIRECT": v.Direct, "PIPELINE": s.pipeline} {
+		consts[name] = 0
+		if on {
+			consts[name] = 1
+		}
 	}
 }
 

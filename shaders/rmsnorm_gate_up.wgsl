@@ -15,6 +15,7 @@ override THREADS_PER_ROW: u32 = 32u;
 override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
 override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
 override UNROLL: u32 = 1u;
+override PIPELINE: u32 = 0u;
 override STAGE_ROUNDS: u32 = 1u;
 override DIRECT: u32 = 0u;        // 1: inputs do not go through workgroup memory
 override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
@@ -40,7 +41,7 @@ const HAS_NORM: bool = true;
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_gate_up(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let row = first_row(group, num_groups);
-    matvec(row, tid);
+    matvec(row, tid, unknown_zero(num_groups));
     if (2u * tid < GROUP_ROWS && row + 2u * tid < NUM_ROWS) {
         let scale = inv_rms(HIDDEN, EPS);
         let gate = row_sum(2u * tid) * scale;

@@ -9,6 +9,8 @@ const WEIGHTS_PER_LOAD: u32 = 32u;
 const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;
 const VECS_PER_LOAD: u32 = WEIGHTS_PER_LOAD / 4u;
 
+const TWO_23: u32 = 0x4b000000u;
+
 struct Weight8 {
     lo: vec4<f32>,
     hi: vec4<f32>,
@@ -16,8 +18,9 @@ struct Weight8 {
 
 // Four nibbles without a conversion instruction: put into the mantissa of 2^23 a nibble in bits 4*e is 2^23 + nibble * 16^e,
 // exactly; the subtraction leaves (nibble - 8) * 16^e.
-fn shifted_q4(w: u32) -> vec4<f32> {
-    let m = (vec4<u32>(w, w, w, w) & vec4<u32>(0xfu, 0xf0u, 0xf00u, 0xf000u)) | vec4<u32>(0x4b000000u, 0x4b000000u, 0x4b000000u, 0x4b000000u);
+// two_23 is TWO_23, the bits of 2^23, or what a kernel keeps in a register for it.
+fn shifted_q4(w: u32, two_23: u32) -> vec4<f32> {
+    let m = (vec4<u32>(w, w, w, w) & vec4<u32>(0xfu, 0xf0u, 0xf00u, 0xf000u)) | vec4<u32>(two_23, two_23, two_23, two_23);
     return bitcast<vec4<f32>>(m) - vec4<f32>(8388616.0, 8388736.0, 8390656.0, 8421376.0);
 }
 
@@ -27,7 +30,7 @@ fn unshift_q4(x: vec4<f32>) -> vec4<f32> {
 }
 
 fn widen_q4(w: u32) -> vec4<f32> {
-    return unshift_q4(shifted_q4(w));
+    return unshift_q4(shifted_q4(w, TWO_23));
 }
 
 // Scale i of the flat scale plane.

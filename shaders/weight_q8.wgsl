@@ -10,6 +10,8 @@ const LOADS_PER_ROW: u32 = K_PAD / WEIGHTS_PER_LOAD;
 const VECS_PER_LOAD: u32 = WEIGHTS_PER_LOAD / 4u;
 const GROUPS_PER_ROW: u32 = K_PAD / 32u;
 
+const TWO_23: u32 = 0x4b000000u;
+
 struct Weight8 {
     lo: vec4<f32>,
     hi: vec4<f32>,
@@ -17,9 +19,10 @@ struct Weight8 {
 
 // Four int8 without a conversion instruction: their bits with the sign turned are 128 more, and put into the mantissa of
 // 2^23 a byte in bits 8*e is 2^23 + byte * 256^e, exactly; the subtraction leaves int8 * (1, 256, 1, 256).
-fn shifted_q8(w: u32) -> vec4<f32> {
+// two_23 is TWO_23, the bits of 2^23, or what a kernel keeps in a register for it.
+fn shifted_q8(w: u32, two_23: u32) -> vec4<f32> {
     let v = w ^ 0x80808080u;
-    let m = (vec4<u32>(v, v, v >> 16u, v >> 16u) & vec4<u32>(0xffu, 0xff00u, 0xffu, 0xff00u)) | vec4<u32>(0x4b000000u, 0x4b000000u, 0x4b000000u, 0x4b000000u);
+    let m = (vec4<u32>(v, v, v >> 16u, v >> 16u) & vec4<u32>(0xffu, 0xff00u, 0xffu, 0xff00u)) | vec4<u32>(two_23, two_23, two_23, two_23);
     return bitcast<vec4<f32>>(m) - vec4<f32>(8388736.0, 8421376.0, 8388736.0, 8421376.0);
 }
 
@@ -29,7 +32,7 @@ fn unshift_q8(x: vec4<f32>) -> vec4<f32> {
 }
 
 fn widen_q8(w: u32) -> vec4<f32> {
-    return unshift_q8(shifted_q8(w));
+    return unshift_q8(shifted_q8(w, TWO_23));
 }
 
 // Scale i of the flat scale plane.

@@ -46,6 +46,9 @@ func ReadBandwidth(dev gpu.Device, sizeBytes uint64, rounds int) (bytesPerSecond
 		}
 		return pass
 	})
+	if err := t.raiseClocks(); err != nil {
+		return 0, err
+	}
 	if err := timeInTurns([]*timing{t}, rounds); err != nil {
 		return 0, err
 	}

@@ -11,7 +11,10 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
 
-const warmUp = 30 * time.Millisecond // until a device's clocks have risen
+const (
+	warmUp       = 30 * time.Millisecond // before candidates are timed in turns
+	risingClocks = time.Second           // of work until a GPU that copied or idled has its full clocks: an H200 takes 0.7 s
+)
 
 // repeats are the numbers of repetitions of the two passes whose difference counts.
 type repeats struct{ short, long int }
@@ -79,6 +82,19 @@ func (t *timing) median() float64 { return max(median(t.seconds), 1e-9) }
 func median(v []float64) float64 {
 	slices.Sort(v)
 	return v[len(v)/2]
+}
+
+// raiseClocks keeps a GPU busy with t until its clocks have risen. A CPU needs none of it.
+func (t *timing) raiseClocks() error {
+	if t.dev.Info().Type == "cpu" {
+		return nil
+	}
+	for begin := time.Now(); time.Since(begin) < risingClocks; {
+		if _, err := t.run(t.long); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // timeInTurns measures each of ts rounds times, after a warm-up.

@@ -83,6 +83,9 @@ func tunedKernels() []string {
 // candidate whose result differs from the default's by more than rounding is an error that names the kernel.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	var rows []TuneRow
+	if err := r.raiseClocks(); err != nil {
+		return nil, err
+	}
 	for _, name := range tunedKernels() {
 		tuned, err := r.tuneKernel(name, rounds)
 		if err != nil {
@@ -93,6 +96,14 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	clear(r.decode)
 	clear(r.decodeAhead)
 	return rows, nil
+}
+
+// raiseClocks runs lm_head until the device is at full speed.
+func (r *Runner) raiseClocks() error {
+	if err := r.tuneInput(); err != nil {
+		return err
+	}
+	return r.timing(r.lmHeadSteps, passSize{tokens: 1, splits: 1}).raiseClocks()
 }
 
 // tuneKernel tunes one kernel: it times a pass over the kernel's dispatches of all layers. Every candidate is compiled and
