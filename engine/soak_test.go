@@ -60,7 +60,7 @@ func TestSoakTokens(t *testing.T) {
 			}
 		}
 	}
-	warm, rounds := 3000, 10000
+	warm, rounds := 1500, 10000
 	if testing.Short() {
 		warm, rounds = 500, 1000
 	}
