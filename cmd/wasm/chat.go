@@ -11,6 +11,7 @@ import (
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/chat"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 )
 
@@ -170,7 +171,13 @@ func (p *program) tokenize(r *request) (any, error) {
 	return append([]int32{}, ids...), nil
 }
 
-// bench measures the rates of engine.BenchRow.
+// benchResult is the reply to bench.
+type benchResult struct {
+	RooflineBytesS float64           `json:"roofline_bytes_per_second"` // read-only, of the same device
+	Rows           []engine.BenchRow `json:"rows"`
+}
+
+// bench measures the rates of engine.BenchRow, and the roofline beside them.
 func (p *program) bench(r *request) (any, error) {
 	ctx, end := p.begin(r.ID)
 	defer end()
@@ -178,6 +185,10 @@ func (p *program) bench(r *request) (any, error) {
 	defer p.turn.Unlock()
 	if p.engine == nil {
 		return nil, errNotLoaded
+	}
+	roofline, err := forward.ReadBandwidth(p.device, 1<<28, r.Repetitions)
+	if err != nil {
+		return nil, err
 	}
 	rows := []engine.BenchRow{}
 	if r.Prompt > 0 {
@@ -194,5 +205,5 @@ func (p *program) bench(r *request) (any, error) {
 		}
 		rows = append(rows, row)
 	}
-	return rows, nil
+	return benchResult{roofline, rows}, nil
 }

@@ -683,3 +683,41 @@ func TestParamsJSON(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// Integer weights are 2^-distance to the last of their 32 bits but a few, never rise with the distance by more than that, and
+// the sum of a whole vocabulary's fits; so do fractions of it.
+func TestIntegerWeights(t *testing.T) {
+	for _, vocab := range []int{1, 5, 1000, 151936, math.MaxInt32} {
+		d := Default().FullDraw(vocab)
+		largest := d.weight(0)
+		if sum := float64(largest) * float64(vocab); sum >= math.Ldexp(1, 63) || sum < math.Ldexp(1, 61) {
+			t.Errorf("%d ids: the sum of weights may be %g", vocab, sum)
+		}
+		if got := fraction(largest, math.MaxUint32); got >= largest || got < largest-largest>>31 {
+			t.Errorf("%d ids: nearly all of %d is %d", vocab, largest, got)
+		}
+		rng := rand.New(rand.NewPCG(8, uint64(vocab)))
+		for i := range 20_000 {
+			x := uint32(i) * (1 << 31 / 20_000)
+			if i%2 == 1 {
+				x = rng.Uint32() >> 1
+			}
+			want := math.Ldexp(math.Exp2(-math.Ldexp(float64(x), -distanceBits)), 32+int(d.Shift))
+			if got := float64(d.weight(x)); math.Abs(got-want) > want*2e-8+1 {
+				t.Fatalf("%d ids: the weight of distance %d is %g, want %g", vocab, x, got, want)
+			}
+		}
+	}
+	d := Params{Temperature: 0.5, TopP: 0.25, MinP: 1}.FullDraw(100)
+	if d.TopP != 1<<30 || d.MinWeight != d.weight(0) || d.weight(tooFar) != 0 {
+		t.Errorf("%+v", d)
+	}
+	for _, c := range []struct {
+		score float32
+		want  uint32
+	}{{3, 0}, {float32(3 - math.Ln2), 2 << distanceBits}, {-1000, tooFar}, {float32(math.Inf(-1)), tooFar}} {
+		if got := d.distance(3, c.score); math.Abs(float64(got)-float64(c.want)) > 8 {
+			t.Errorf("the distance of %g from 3 is %d, want %d", c.score, got, c.want)
+		}
+	}
+}
