@@ -123,7 +123,7 @@ func (r *Runner) prefillAttention(w *layerWeights) ([]dispatch, error) {
 		"QKV_STRIDE": uint32(s.qkvStride), "Q_PAD": uint32(s.qPad), "PAGE_SIZE": uint32(s.pageSize), "MAX_KV": uint32(s.maxPages * s.pageSize),
 	}, Floats: map[string]float32{"SCALE": s.attentionScale()}},
 		func(n passSize) [3]uint32 {
-			return [3]uint32{uint32((n.tokens*s.group + 63) / 64), uint32(s.NumKeyValueHeads), 1}
+			return [3]uint32{uint32(s.NumKeyValueHeads), uint32((n.tokens*s.group + 63) / 64), uint32((s.headPad + 127) / 128)}
 		},
 		r.state(), r.pages(), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufAttn))
 	return []dispatch{rope, attend}, err
