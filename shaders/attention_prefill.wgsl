@@ -39,17 +39,19 @@ const LOWEST: f32 = -1e30;
 
 //#include kv
 
-// Two halves of 8 KiB. While scoring, each: [ROWS, 4] queries and at KEYS [TILE, 4] keys, both swizzled (row_at). While
-// weighting, each: [8, 2, 16] values (numbers 8*i..8*i+3 of a head, then 8*i+4..8*i+7) and at WEIGHTS [8, ROWS/4] weights of
-// four rows each, swizzled (quad_at). LARGEST and FACTORS, [8, ROWS/4] and [ROWS/4], stand in what weighting leaves free.
-const SECOND: u32 = 512u;
-const KEYS: u32 = 256u;
-const WEIGHTS: u32 = 256u;
-const LARGEST: u32 = 384u;
-const FACTORS: u32 = 896u;
-var<workgroup> memory: array<vec4<f32>, 1024>;
+// Two halves of 8 KiB: [half][2][16][16]. Compilers that check bounds clamp every index that is no constant, so what differs
+// between the accesses of a thread is an index of its own and constant, where it can be. Half of a tile's indices:
+//   queries [0][4*(row%4) + d4][row/4 ^ 2*d4]            vector d4 (0..3) of the chunk
+//   keys    [1][4*(slot/16) + d4][slot%16 ^ 2*d4]        slot 8*i + tx holds position 8*i + place(tx)
+//   values  [pos/4][2*(pos%4) + upper][i]                numbers 8*i..8*i+3 of a head, or 4 more with upper = 1
+//   weights [pos/4][8 + pos%4][quad ^ swizzle(pos)]      of rows 4*quad.., the position pos = place(tx) of a round
+// LARGEST of rows lie 4 behind the weights, in the first half, FACTORS in the second.
+// The xors spread what a quarter of a warp stores, or half of one reads, over all banks.
+const LARGEST: u32 = 12u;
+const FACTORS: u32 = 12u;
+var<workgroup> memory: array<array<array<array<vec4<f32>, 16>, 16>, 2>, 2>;
 
-// Scores of this thread's four rows, 4*ty.., against position tx + 8*i of the tile: s<i>.
+// Scores of this thread's four rows, 4*ty.., against position 8*i + place(tx) of the tile: s<i>.
 var<private> s0: vec4<f32>;
 var<private> s1: vec4<f32>;
 var<private> s2: vec4<f32>;
@@ -106,14 +108,9 @@ fn query4(base: u32, d: u32) -> vec4<f32> {
     return q;
 }
 
-// Where vector d4 (0..3) of a row (or key) lies: eight neighbouring ones on eight different quads of banks.
-fn row_at(row: u32, d4: u32) -> u32 {
-    return row * 4u + (d4 ^ (row / 2u % 4u));
-}
-
-// Where the numbers of rows 4*quad.. at index i (0..7) lie, likewise.
-fn quad_at(i: u32, quad: u32) -> u32 {
-    return i * 16u + (quad ^ i);
+// The position (0..7) of a thread or slot: neighbouring ones lie four apart.
+fn place(tx: u32) -> u32 {
+    return tx % 2u * 4u + tx / 2u;
 }
 
 // The scores of four rows against one position, with four more numbers of the heads; q<c> is component c of the rows' queries.
@@ -121,24 +118,26 @@ fn add_score(s: vec4<f32>, qx: vec4<f32>, qy: vec4<f32>, qz: vec4<f32>, qw: vec4
     return (((s + qx * key.x) + qy * key.y) + qz * key.z) + qw * key.w;
 }
 
-// Four more numbers for all scores of this thread. q is where those of its first row lie, k those of its first key.
-fn add_scores(q: u32, k: u32) {
-    let q0 = memory[q];
-    let q1 = memory[q + 4u];
-    let q2 = memory[(q ^ 1u) + 8u];
-    let q3 = memory[(q ^ 1u) + 12u];
+// Vector d4 of the chunk for all scores of this thread.
+fn add_scores(half: u32, d4: u32, tx: u32, ty: u32) {
+    let q = ty ^ (2u * d4);
+    let q0 = memory[half][0][d4][q];
+    let q1 = memory[half][0][4u + d4][q];
+    let q2 = memory[half][0][8u + d4][q];
+    let q3 = memory[half][0][12u + d4][q];
     let qx = vec4<f32>(q0.x, q1.x, q2.x, q3.x);
     let qy = vec4<f32>(q0.y, q1.y, q2.y, q3.y);
     let qz = vec4<f32>(q0.z, q1.z, q2.z, q3.z);
     let qw = vec4<f32>(q0.w, q1.w, q2.w, q3.w);
-    s0 = add_score(s0, qx, qy, qz, qw, memory[k]);
-    s1 = add_score(s1, qx, qy, qz, qw, memory[k + 32u]);
-    s2 = add_score(s2, qx, qy, qz, qw, memory[k + 64u]);
-    s3 = add_score(s3, qx, qy, qz, qw, memory[k + 96u]);
-    s4 = add_score(s4, qx, qy, qz, qw, memory[k + 128u]);
-    s5 = add_score(s5, qx, qy, qz, qw, memory[k + 160u]);
-    s6 = add_score(s6, qx, qy, qz, qw, memory[k + 192u]);
-    s7 = add_score(s7, qx, qy, qz, qw, memory[k + 224u]);
+    let k = tx ^ (2u * d4);
+    s0 = add_score(s0, qx, qy, qz, qw, memory[half][1][d4][k]);
+    s1 = add_score(s1, qx, qy, qz, qw, memory[half][1][d4][k + 8u]);
+    s2 = add_score(s2, qx, qy, qz, qw, memory[half][1][4u + d4][k]);
+    s3 = add_score(s3, qx, qy, qz, qw, memory[half][1][4u + d4][k + 8u]);
+    s4 = add_score(s4, qx, qy, qz, qw, memory[half][1][8u + d4][k]);
+    s5 = add_score(s5, qx, qy, qz, qw, memory[half][1][8u + d4][k + 8u]);
+    s6 = add_score(s6, qx, qy, qz, qw, memory[half][1][12u + d4][k]);
+    s7 = add_score(s7, qx, qy, qz, qw, memory[half][1][12u + d4][k + 8u]);
 }
 
 // Scores against position pos are the lowest for rows whose limit it is past.
@@ -166,16 +165,15 @@ fn add_outer(w_lo: vec4<f32>, w_hi: vec4<f32>, v_lo: vec4<f32>, v_hi: vec4<f32>)
     hi7 += w_hi.w * v_hi;
 }
 
-// Adds the eight positions in the half of workgroup memory that begins at `half`.
+// Adds a round's eight positions.
 fn add_values(half: u32, ox: u32, oy: u32) {
-    for (var j = 0u; j < 8u; j += 4u) {
-        let w = half + WEIGHTS + j * 16u;
-        let v = half + j * 32u + ox;
-        let quad = oy ^ j; // the position's bits of quad_at: j, and those of 0..3 below
-        add_outer(memory[w + quad], memory[w + 8u + quad], memory[v], memory[v + 16u]);
-        add_outer(memory[w + 16u + (quad ^ 1u)], memory[w + 24u + (quad ^ 1u)], memory[v + 32u], memory[v + 48u]);
-        add_outer(memory[w + 32u + (quad ^ 2u)], memory[w + 40u + (quad ^ 2u)], memory[v + 64u], memory[v + 80u]);
-        add_outer(memory[w + 48u + (quad ^ 3u)], memory[w + 56u + (quad ^ 3u)], memory[v + 96u], memory[v + 112u]);
+    for (var g = 0u; g < 2u; g++) {
+        let w = oy ^ (2u * g);
+        let x = w ^ 4u;
+        add_outer(memory[half][g][8][w], memory[half][g][8][w + 8u], memory[half][g][0][ox], memory[half][g][1][ox]);
+        add_outer(memory[half][g][9][x], memory[half][g][9][x + 8u], memory[half][g][2][ox], memory[half][g][3][ox]);
+        add_outer(memory[half][g][10][w], memory[half][g][10][w + 8u], memory[half][g][4][ox], memory[half][g][5][ox]);
+        add_outer(memory[half][g][11][x], memory[half][g][11][x + 8u], memory[half][g][6][ox], memory[half][g][7][ox]);
     }
 }
 
@@ -199,13 +197,24 @@ fn rescale(f_lo: vec4<f32>, f_hi: vec4<f32>) {
     hi7 *= f_hi.w;
 }
 
-// The sums of weights of rows 4*quad.., added up in order over the threads that share them.
+// The sums of weights of rows 4*quad.., added up over the eight threads that share them, in order of their positions.
 fn total(quad: u32) -> vec4<f32> {
-    var sum = memory[quad_at(0u, quad)];
-    for (var i = 1u; i < 8u; i++) {
-        sum += memory[quad_at(i, quad)];
-    }
-    return sum;
+    let a = quad;
+    let b = quad ^ 4u;
+    let lower = ((memory[0][0][LARGEST][a] + memory[0][0][LARGEST + 1u][b]) + memory[0][0][LARGEST + 2u][a]) + memory[0][0][LARGEST + 3u][b];
+    let c = quad ^ 2u;
+    let d = quad ^ 6u;
+    return (((lower + memory[0][1][LARGEST][c]) + memory[0][1][LARGEST + 1u][d]) + memory[0][1][LARGEST + 2u][c]) + memory[0][1][LARGEST + 3u][d];
+}
+
+// The largest of them, likewise.
+fn largest_of(quad: u32) -> vec4<f32> {
+    let a = quad;
+    let b = quad ^ 4u;
+    let lower = max(max(memory[0][0][LARGEST][a], memory[0][0][LARGEST + 1u][b]), max(memory[0][0][LARGEST + 2u][a], memory[0][0][LARGEST + 3u][b]));
+    let c = quad ^ 2u;
+    let d = quad ^ 6u;
+    return max(lower, max(max(memory[0][1][LARGEST][c], memory[0][1][LARGEST + 1u][d]), max(memory[0][1][LARGEST + 2u][c], memory[0][1][LARGEST + 3u][d])));
 }
 
 // Stores columns d..d+7 of row r of the KV head's queries, if there are such.
@@ -244,32 +253,36 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
     // whichever of the two a vector depends on, half a warp asks for eight different vectors at most, which is one access.
     let x = tid / 2u % 8u;
     let y = tid / 16u % 2u * 2u + tid % 2u;
-    let tx = x;                              // scores: positions tx + 8*i
-    let ty = tid / 32u * 4u + y;             // and rows 4*ty..
-    let ox = tid / 32u % 2u * 8u + x;        // output: columns 8*ox..
-    let oy = tid / 64u * 4u + y;             // and rows 4*oy.., 32 + 4*oy..
-    let first = first_row + 4u * ty;
-    let limit = vec4<u32>(start) + min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(last_row)) / GROUP;
+    let tx = x;                       // scores: positions 8*i + place(tx)
+    let ty = tid / 32u % 4u * 4u + y; // and rows 4*ty..
+    let ox = tid / 32u % 2u * 8u + x; // output: columns 8*ox..
+    let oy = tid / 64u % 2u * 4u + y; // and rows 4*oy.., 32 + 4*oy..
 
-    // Loading for the scores: two neighbouring threads bring 16 numbers of a query row and of a key.
-    let load_row = tid / 2u;
-    let load_d8 = tid % 2u;
-    let query = query_base(min(first_row + load_row, last_row), kv_head);
-    let load_at = row_at(load_row, 2u * load_d8);
-    let score_q = row_at(4u * ty, 0u);
-    let score_k = KEYS + row_at(tx, 0u);
-    // Loading values: 16 neighbouring threads bring a position's. What lies past the head or the last position repeats it.
-    let load_pos = tid / 16u;
-    let value_at = load_pos * 32u + tid % 16u;
-    let value_d8 = min(group.z * 16u + tid % 16u, HEAD8 - 1u);
-    let weight_at = WEIGHTS + quad_at(tx, ty);
+    // Loading for the scores: four neighbouring threads bring 16 numbers of a query row, each of two rows; two bring those of
+    // a key. Loading values: 16 neighbouring threads bring a position's. What lies past the head or the last position repeats it.
+    let q_d4 = tid % 4u;
+    let q_quad = tid / 4u % 16u;
+    let q_row = first_row + 4u * q_quad + tid / 64u % 2u; // and two further
+    let query_a = query_base(min(q_row, last_row), kv_head);
+    let query_b = query_base(min(q_row + 2u, last_row), kv_head);
+    let q_at = tid / 64u % 2u * 4u + q_d4;
+    let q_swizzled = q_quad ^ (2u * q_d4);
+    let k_d8 = tid % 2u;
+    let k_pos = tid / 16u * 8u + place(tid / 2u % 8u);
+    let k_at = tid / 32u % 4u * 4u + 2u * k_d8;
+    let k_swizzled = (tid / 2u % 16u) ^ (4u * k_d8);
+    let v_pos = tid / 16u % 8u;
+    let v_i = tid % 16u;
+    let v_d8 = min(group.z * 16u + v_i, HEAD8 - 1u);
+    let w_at = 8u + tx / 2u;
+    let w_swizzled = ty ^ (tx % 2u * 2u + tx / 2u % 2u * 4u);
 
     var largest = vec4<f32>(LOWEST); // of the scores of this thread's rows so far, in powers of 2
     var sum = vec4<f32>(0.0);        // of 2^(score - largest) over the positions this thread scored
-    var key = cache_index(min(load_row, end - 1u), kv_head);
-    var q_lo = query4(query, 8u * load_d8);
-    var q_hi = query4(query, 8u * load_d8 + 4u);
-    var cached = k_cache[key + min(load_d8, HEAD8 - 1u)];
+    var key = cache_index(min(k_pos, end - 1u), kv_head);
+    var q_a = query4(query_a, 4u * q_d4);
+    var q_b = query4(query_b, 4u * q_d4);
+    var cached = k_cache[key + min(k_d8, HEAD8 - 1u)];
     for (var pos0 = 0u; pos0 < end; pos0 += TILE) {
         s0 = vec4<f32>(0.0);
         s1 = vec4<f32>(0.0);
@@ -280,29 +293,28 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
         s6 = vec4<f32>(0.0);
         s7 = vec4<f32>(0.0);
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-            let half = chunk % 2u * SECOND;
-            memory[half + load_at] = q_lo;
-            memory[half + (load_at ^ 1u)] = q_hi;
-            memory[half + KEYS + load_at] = key_counts4(lower4(cached));
-            memory[half + KEYS + (load_at ^ 1u)] = key_counts4(upper4(cached));
+            let half = chunk % 2u;
+            memory[half][0][q_at][q_swizzled] = q_a;
+            memory[half][0][q_at + 8u][q_swizzled] = q_b;
+            memory[half][1][k_at][k_swizzled] = key_counts4(lower4(cached));
+            memory[half][1][k_at + 1u][k_swizzled ^ 2u] = key_counts4(upper4(cached));
             workgroupBarrier();
             if (chunk + 1u < CHUNKS) {
-                let d8 = 2u * chunk + 2u + load_d8;
-                q_lo = query4(query, 8u * d8);
-                q_hi = query4(query, 8u * d8 + 4u);
-                cached = k_cache[key + min(d8, HEAD8 - 1u)];
+                q_a = query4(query_a, 16u * chunk + 16u + 4u * q_d4);
+                q_b = query4(query_b, 16u * chunk + 16u + 4u * q_d4);
+                cached = k_cache[key + min(2u * chunk + 2u + k_d8, HEAD8 - 1u)];
             } else {
-                cached = v_cache[cache_index(min(pos0 + load_pos, end - 1u), kv_head) + value_d8];
+                cached = v_cache[cache_index(min(pos0 + v_pos, end - 1u), kv_head) + v_d8];
             }
-            let q = half + score_q;
-            let k = half + score_k;
-            add_scores(q, k);
-            add_scores(q ^ 1u, k ^ 1u);
-            add_scores(q ^ 2u, k ^ 2u);
-            add_scores(q ^ 3u, k ^ 3u);
+            add_scores(half, 0u, tx, ty);
+            add_scores(half, 1u, tx, ty);
+            add_scores(half, 2u, tx, ty);
+            add_scores(half, 3u, tx, ty);
         }
-        if (pos0 + TILE > start + first_row / GROUP + 1u) {
-            let pos = pos0 + tx;
+        if (pos0 + TILE > start + first_row / GROUP + 1u) { // some row does not see all of the tile
+            let first = first_row + 4u * ty;
+            let limit = vec4<u32>(start) + min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(last_row)) / GROUP;
+            let pos = pos0 + place(tx);
             s0 = masked(s0, pos, limit);
             s1 = masked(s1, pos + 8u, limit);
             s2 = masked(s2, pos + 16u, limit);
@@ -314,66 +326,64 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
         }
 
         // The rows' largest scores, over the eight threads that share the rows.
-        memory[LARGEST + quad_at(tx, ty)] = max(max(max(s0, s1), max(s2, s3)), max(max(s4, s5), max(s6, s7))) * unit;
+        memory[0][tx % 2u][LARGEST - 8u + w_at][w_swizzled] = max(max(max(s0, s1), max(s2, s3)), max(max(s4, s5), max(s6, s7))) * unit;
         workgroupBarrier();
         let previous = largest;
-        for (var i = 0u; i < 8u; i++) {
-            largest = max(largest, memory[LARGEST + quad_at(i, ty)]);
-        }
+        largest = max(largest, largest_of(ty));
         let factor = exp2(previous - largest);
         sum *= factor;
         if (tx == 0u) {
-            memory[FACTORS + ty] = factor;
+            memory[1][0][FACTORS][ty] = factor;
         }
 
         // Weighted values, eight positions a round.
         for (var half_tile = 0u; half_tile < 2u && pos0 + half_tile * 32u < end; half_tile++) {
-            let next = pos0 + half_tile * 32u + 8u + load_pos;
+            let next = pos0 + half_tile * 32u + 8u + v_pos;
             let w0 = exp2(s0 * unit - largest);
             sum += w0;
-            memory[weight_at] = w0;
-            memory[value_at] = unpack_value4(lower4(cached));
-            memory[value_at + 16u] = unpack_value4(upper4(cached));
+            memory[0][tx % 2u][w_at][w_swizzled] = w0;
+            memory[0][v_pos / 4u][v_pos % 4u * 2u][v_i] = unpack_value4(lower4(cached));
+            memory[0][v_pos / 4u][v_pos % 4u * 2u + 1u][v_i] = unpack_value4(upper4(cached));
             workgroupBarrier();
-            cached = v_cache[cache_index(min(next, end - 1u), kv_head) + value_d8];
+            cached = v_cache[cache_index(min(next, end - 1u), kv_head) + v_d8];
             if (half_tile == 0u) {
-                rescale(memory[FACTORS + oy], memory[FACTORS + 8u + oy]);
+                rescale(memory[1][0][FACTORS][oy], memory[1][0][FACTORS][oy + 8u]);
             }
             add_values(0u, ox, oy);
 
             let w1 = exp2(s1 * unit - largest);
             sum += w1;
-            memory[SECOND + weight_at] = w1;
-            memory[SECOND + value_at] = unpack_value4(lower4(cached));
-            memory[SECOND + value_at + 16u] = unpack_value4(upper4(cached));
+            memory[1][tx % 2u][w_at][w_swizzled] = w1;
+            memory[1][v_pos / 4u][v_pos % 4u * 2u][v_i] = unpack_value4(lower4(cached));
+            memory[1][v_pos / 4u][v_pos % 4u * 2u + 1u][v_i] = unpack_value4(upper4(cached));
             workgroupBarrier();
-            cached = v_cache[cache_index(min(next + 8u, end - 1u), kv_head) + value_d8];
-            add_values(SECOND, ox, oy);
+            cached = v_cache[cache_index(min(next + 8u, end - 1u), kv_head) + v_d8];
+            add_values(1u, ox, oy);
 
             let w2 = exp2(s2 * unit - largest);
             sum += w2;
-            memory[weight_at] = w2;
-            memory[value_at] = unpack_value4(lower4(cached));
-            memory[value_at + 16u] = unpack_value4(upper4(cached));
+            memory[0][tx % 2u][w_at][w_swizzled] = w2;
+            memory[0][v_pos / 4u][v_pos % 4u * 2u][v_i] = unpack_value4(lower4(cached));
+            memory[0][v_pos / 4u][v_pos % 4u * 2u + 1u][v_i] = unpack_value4(upper4(cached));
             workgroupBarrier();
-            cached = v_cache[cache_index(min(next + 16u, end - 1u), kv_head) + value_d8];
+            cached = v_cache[cache_index(min(next + 16u, end - 1u), kv_head) + v_d8];
             add_values(0u, ox, oy);
 
             let w3 = exp2(s3 * unit - largest);
             sum += w3;
-            memory[SECOND + weight_at] = w3;
-            memory[SECOND + value_at] = unpack_value4(lower4(cached));
-            memory[SECOND + value_at + 16u] = unpack_value4(upper4(cached));
+            memory[1][tx % 2u][w_at][w_swizzled] = w3;
+            memory[1][v_pos / 4u][v_pos % 4u * 2u][v_i] = unpack_value4(lower4(cached));
+            memory[1][v_pos / 4u][v_pos % 4u * 2u + 1u][v_i] = unpack_value4(upper4(cached));
             workgroupBarrier();
             if (half_tile == 0u) {
-                cached = v_cache[cache_index(min(next + 24u, end - 1u), kv_head) + value_d8];
+                cached = v_cache[cache_index(min(next + 24u, end - 1u), kv_head) + v_d8];
             } else { // the next tile's first chunk
-                key = cache_index(min(pos0 + TILE + load_row, end - 1u), kv_head);
-                q_lo = query4(query, 8u * load_d8);
-                q_hi = query4(query, 8u * load_d8 + 4u);
-                cached = k_cache[key + min(load_d8, HEAD8 - 1u)];
+                key = cache_index(min(pos0 + TILE + k_pos, end - 1u), kv_head);
+                q_a = query4(query_a, 4u * q_d4);
+                q_b = query4(query_b, 4u * q_d4);
+                cached = k_cache[key + min(k_d8, HEAD8 - 1u)];
             }
-            add_values(SECOND, ox, oy);
+            add_values(1u, ox, oy);
             s0 = s4;
             s1 = s5;
             s2 = s6;
@@ -382,7 +392,7 @@ fn attention_prefill(@builtin(local_invocation_index) tid: u32, @builtin(workgro
     }
 
     workgroupBarrier();
-    memory[quad_at(tx, ty)] = sum;
+    memory[0][tx % 2u][LARGEST - 8u + w_at][w_swizzled] = sum;
     workgroupBarrier();
     rescale(1.0 / total(oy), 1.0 / total(oy + 8u));
     let r = first_row + 4u * oy;
