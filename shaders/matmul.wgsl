@@ -96,9 +96,10 @@ fn matmul(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) grou
     let load_t = first_t + 4u * load_quad;
     let load_n = first_n + 4u * load_quad;
 
-    // Computing: a warp of 32 spans 8 (rows) x 4 (tokens) threads, so that few different vectors are read at a time.
-    let tx = (tid / 32u) % 2u * 8u + tid % 8u;
-    let ty = tid / 64u * 4u + (tid / 8u) % 4u;
+    // Computing: a warp of 32 spans 8 (rows) x 4 (tokens) threads. Neighbours differ in ty, the pairs next to each other in tx:
+    // so half a warp asks for eight different vectors at most, of inputs as of weights.
+    let tx = (tid / 32u) % 2u * 8u + (tid / 2u) % 8u;
+    let ty = tid / 64u * 4u + (tid / 16u) % 2u * 2u + tid % 2u;
 
     var next: Block;
     if (brings_inputs) {

@@ -17,8 +17,11 @@ const (
 	epilogueSwiGLU
 )
 
-// smallMatmulTiles is the number of 128x128 tiles below which matmul_small's finer ones spread the work better.
-const smallMatmulTiles = 66 // half of an H200's multiprocessors: measured, both take the same time at 64
+// Below so many tiles of its own a matrix product takes the next finer tiling, which spreads the work better.
+const (
+	largeMatmulTiles  = 132 // one for each of an H200's multiprocessors
+	mediumMatmulTiles = 88  // two thirds of them
+)
 
 // recordPrefill records a layer over many tokens.
 func (r *Runner) recordPrefill(out *layer) error {
@@ -60,23 +63,26 @@ type matmulArgs struct {
 	out, outStride int
 }
 
-// matmulSteps is a matrix product over many tokens in two tilings.
+// matmulSteps is a matrix product over many tokens in three tilings.
 type matmulSteps struct {
-	rows         int
-	large, small []dispatch // tiles of 128x128, and of 32x32
+	rows                 int
+	large, medium, small []dispatch // tiles of 128x128, 64x64 and 32x32
 }
 
-// isLarge chooses the tiling for n tokens: large tiles reuse more, small ones keep every multiprocessor busy.
-func (m *matmulSteps) isLarge(n int) bool {
-	return (n+127)/128*((m.rows+127)/128) >= smallMatmulTiles
-}
-
+// pick chooses the tiling for n tokens: large tiles reuse more, small ones keep every multiprocessor busy.
 func (m *matmulSteps) pick(n int) []dispatch {
-	if m.isLarge(n) {
+	tiles := func(size int) int { return (n + size - 1) / size * ((m.rows + size - 1) / size) }
+	switch {
+	case tiles(128) >= largeMatmulTiles:
 		return m.large
+	case tiles(64) >= mediumMatmulTiles:
+		return m.medium
 	}
 	return m.small
 }
+
+// all lists the dispatches of every tiling.
+func (m *matmulSteps) all() [][]dispatch { return [][]dispatch{m.large, m.medium, m.small} }
 
 func (r *Runner) matmul(m *matrix, a matmulArgs) (steps matmulSteps, err error) {
 	gain := r.whole(bufInvRMS)
@@ -98,6 +104,9 @@ func (r *Runner) matmul(m *matrix, a matmulArgs) (steps matmulSteps, err error) 
 		steps.rows += p.rows
 	}
 	if steps.large, err = record("matmul", 128); err != nil {
+		return steps, err
+	}
+	if steps.medium, err = record("matmul_medium", 64); err != nil {
 		return steps, err
 	}
 	steps.small, err = record("matmul_small", 32)
@@ -123,7 +132,7 @@ func (r *Runner) prefillAttention(w *layerWeights) ([]dispatch, error) {
 		"QKV_STRIDE": uint32(s.qkvStride), "Q_PAD": uint32(s.qPad), "PAGE_SIZE": uint32(s.pageSize), "MAX_KV": uint32(s.maxPages * s.pageSize),
 	}, Floats: map[string]float32{"SCALE": s.attentionScale()}},
 		func(n passSize) [3]uint32 {
-			return [3]uint32{uint32((n.tokens*s.group + 63) / 64), uint32(s.NumKeyValueHeads), 1}
+			return [3]uint32{uint32(s.NumKeyValueHeads), uint32((n.tokens*s.group + 63) / 64), uint32((s.headPad + 127) / 128)}
 		},
 		r.state(), r.pages(), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufAttn))
 	return []dispatch{rope, attend}, err

@@ -122,10 +122,10 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 	for i := range r.layers {
 		l := &r.layers[i]
 		w, d, p := &l.weights, &l.decode, &l.prefill
-		product("qkv", w.qkv, s.HiddenSize, n.tokens, d.rmsnormQKV, p.qkv.large, p.qkv.small)
-		product("attn_out", w.o, s.QDim(), n.tokens, d.attnOut, d.attnOutSplits, d.attnOutCombined, p.attnOut.large, p.attnOut.small)
-		product("gate_up", w.gateUp, s.HiddenSize, n.tokens, d.rmsnormGateUp, p.gateUp.large, p.gateUp.small)
-		product("down", w.down, s.IntermediateSize, n.tokens, d.down, p.down.large, p.down.small)
+		product("qkv", w.qkv, s.HiddenSize, n.tokens, append(p.qkv.all(), d.rmsnormQKV)...)
+		product("attn_out", w.o, s.QDim(), n.tokens, append(p.attnOut.all(), d.attnOut, d.attnOutSplits, d.attnOutCombined)...)
+		product("gate_up", w.gateUp, s.HiddenSize, n.tokens, append(p.gateUp.all(), d.rmsnormGateUp)...)
+		product("down", w.down, s.IntermediateSize, n.tokens, append(p.down.all(), d.down)...)
 		for _, step := range slices.Concat(d.attention, p.attention) {
 			if step.name == "attention" || step.name == "attention_prefill" {
 				uses[step.group] = attention

@@ -1,7 +1,7 @@
 package kerneltest
 
-// Cases of the prefill kernels. Sizes lie off the tile boundaries: 128 and 32 tokens or rows in the matrix products, 64
-// query rows and 32 positions in attention.
+// Cases of the prefill kernels. Sizes lie off the tile boundaries: 128, 64 and 32 tokens or rows in the matrix products,
+// 64 query rows and 64 positions (32 and 8 within a tile) in attention.
 //
 // Tolerances are relative to the largest magnitude of an output. float32 has 6e-8 relative rounding per operation; errors
 // of a sum of n terms grow like sqrt(n), here n <= 400, and sums of mixed signs lose one more digit: some 1e-6 in all.
@@ -87,7 +87,7 @@ func invRMS(x []float32) float64 {
 	return 1 / math.Sqrt(sum/float64(len(x))+float64(float32(eps)))
 }
 
-// matmulCase is a shape of matmul and matmul_small.
+// matmulCase is a shape of matmul, matmul_medium and matmul_small.
 type matmulCase struct {
 	kernel, weight string
 	norm, epilogue int
@@ -102,7 +102,7 @@ type matmulCase struct {
 func matmulCases() []Case {
 	var all []Case
 	for _, m := range []matmulCase{
-		{kernel: "matmul", tile: 128}, {kernel: "matmul_small", tile: 32},
+		{kernel: "matmul", tile: 128}, {kernel: "matmul_medium", tile: 64}, {kernel: "matmul_small", tile: 32},
 	} {
 		for _, f := range []matmulCase{
 			{weight: "bf16", k: 200, aExtra: 4, outStride: 308, norm: 1},
@@ -392,7 +392,7 @@ func (h headShape) attentionPrefillOf(cache KVShape, table []uint32, qkv []float
 			Kernel:   "attention_prefill",
 			Options:  shaders.Options{KV: h.kv, Consts: consts, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(h.headDim)))}},
 			Bindings: Bind("pass_state", "page_table", "qkv", "k_cache", "v_cache", "attn"),
-			Grid:     [3]uint32{CeilDiv(h.tokens*h.heads/h.kvHeads, 64), uint32(h.kvHeads), 1},
+			Grid:     [3]uint32{uint32(h.kvHeads), CeilDiv(h.tokens*h.heads/h.kvHeads, 64), CeilDiv(h.headDim, 128)},
 		}},
 		Checks: []Check{{"attn", F32, want, f32Tolerance}},
 	}
