@@ -9,7 +9,8 @@
 // and divides STAGE_ROUNDS. matvec.go chooses the rest for them.
 
 const TEAMS: u32 = WORKGROUP_SIZE / THREADS_PER_ROW;
-const GROUP_ROWS: u32 = ROWS * TEAMS; // rows of a workgroup
+const BLOCK_ROWS: u32 = ROWS * TEAMS; // rows of a workgroup at a time
+const RESTAGE: bool = STAGES > 1u || DIRECT == 1u; // every block reads the inputs anew
 const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_VECS: u32 = STAGE_LOADS * VECS_PER_LOAD;
@@ -18,14 +19,14 @@ const XS_STRIDE: u32 = STAGE_LOADS + 1u; // odd, so that both sides spread over 
 const XS_SIZE: u32 = VECS_PER_LOAD * XS_STRIDE * (1u - DIRECT) + DIRECT;
 const PART_STRIDE: u32 = WORKGROUP_SIZE + PARTS;
 const PART_SIZE: u32 = ROWS * PART_STRIDE;
-const SUMS_SIZE: u32 = PARTS * GROUP_ROWS;
+const SUMS_SIZE: u32 = PARTS * BLOCK_ROWS;
 const SQUARE_THREADS: u32 = DIRECT * THREADS_PER_ROW + (1u - DIRECT) * WORKGROUP_SIZE; // have all inputs between them
 const SQUARE_PARTS: u32 = 16u;
 
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage
 var<workgroup> part: array<f32, PART_SIZE>;       // [ROWS, PART_STRIDE] a thread's share of its team's rows
 var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
-var<workgroup> sums: array<f32, SUMS_SIZE>;       // [PARTS, GROUP_ROWS]
+var<workgroup> sums: array<f32, SUMS_SIZE>;       // [PARTS, BLOCK_ROWS]
 var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
 var<private> sum_sq: f32;
 var<private> two_23: u32;       // the bits of 2^23, which would otherwise be written into an instruction of its own for every weight
@@ -115,9 +116,15 @@ fn across(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
-// First row of the workgroup, before any end; rows past NUM_ROWS belong to nobody.
+// First row of the workgroup, which owns BLOCKS times BLOCK_ROWS; rows past NUM_ROWS belong to nobody.
 fn first_row(group: vec3<u32>, num_groups: vec3<u32>) -> u32 {
-    return (group.y * num_groups.x + group.x) * GROUP_ROWS;
+    return (group.y * num_groups.x + group.x) * (BLOCKS * BLOCK_ROWS);
+}
+
+// Number of blocks, a constant only where it is one: unrolled, the kernels of a layer would not fit into the instruction cache
+// together. zero is unknown_zero.
+fn num_blocks(zero: u32) -> u32 {
+    return select(1u, BLOCKS + zero, BLOCKS > 1u);
 }
 
 // A zero that no compiler knows: the grid has two dimensions.
@@ -125,15 +132,18 @@ fn unknown_zero(num_groups: vec3<u32>) -> u32 {
     return num_groups.z - 1u;
 }
 
-// Computes sum over k of W[row, k] * input[k] for the workgroup's rows; row_sum and inv_rms may be called behind it. The
-// order of summation is fixed. zero is unknown_zero.
-fn matvec(row: u32, tid: u32, zero: u32) {
+// Computes sum over k of W[row, k] * input[k] for a block of rows; row_sum and inv_rms may be called behind it. The order of
+// summation is fixed. Blocks are computed in order from 0 on, as inputs that are all in workgroup memory are brought once.
+fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     two_23 = 0x4b000000u + zero;
     let lane = tid % THREADS_PER_ROW;
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
     let from_a = min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
     let from_b = min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
-    sum_sq = 0.0;
+    let bring = block == 0u || RESTAGE;
+    if (bring) {
+        sum_sq = 0.0;
+    }
     acc_0 = vec4<f32>(0.0);
     acc_1 = vec4<f32>(0.0);
     acc_2 = vec4<f32>(0.0);
@@ -160,7 +170,7 @@ fn matvec(row: u32, tid: u32, zero: u32) {
                 if (UNROLL > 3u) {
                     w3 = load_rows(from_a, from_b, at + 3u * THREADS_PER_ROW);
                 }
-                if (DIRECT == 0u && round == 0u) {
+                if (DIRECT == 0u && round == 0u && bring) {
                     // Behind the first loads, which are under way meanwhile.
                     if (stage > 0u) {
                         workgroupBarrier();
@@ -185,11 +195,13 @@ fn matvec(row: u32, tid: u32, zero: u32) {
         // layer would not fit into the instruction cache together.
         var even = load_rows(from_a, from_b, lane);
         for (var stage = 0u; stage < STAGES + zero; stage++) {
-            if (stage > 0u) {
+            if (bring) {
+                if (stage > 0u) {
+                    workgroupBarrier();
+                }
+                stage_inputs(stage, tid);
                 workgroupBarrier();
             }
-            stage_inputs(stage, tid);
-            workgroupBarrier();
             for (var round = 0u; round < STAGE_ROUNDS + zero; round += 2u) {
                 let load = round * THREADS_PER_ROW + lane;
                 let at = stage * STAGE_LOADS + load;
@@ -221,14 +233,14 @@ fn matvec(row: u32, tid: u32, zero: u32) {
         part_sq[tid] = sum_sq;
     }
     workgroupBarrier();
-    if (tid < PARTS * GROUP_ROWS) {
-        let row_of_group = tid / PARTS;
-        let begin = row_of_group % ROWS * PART_STRIDE + row_of_group / ROWS * THREADS_PER_ROW + tid % PARTS;
+    if (tid < PARTS * BLOCK_ROWS) {
+        let row_of_block = tid / PARTS;
+        let begin = row_of_block % ROWS * PART_STRIDE + row_of_block / ROWS * THREADS_PER_ROW + tid % PARTS;
         var sum = 0.0;
         for (var i = 0u; i < THREADS_PER_ROW; i += PARTS) {
             sum += part[begin + i];
         }
-        sums[tid % PARTS * GROUP_ROWS + row_of_group] = sum;
+        sums[tid % PARTS * BLOCK_ROWS + row_of_block] = sum;
     }
     if (HAS_NORM && tid >= WORKGROUP_SIZE - SQUARE_PARTS) {
         let begin = tid - (WORKGROUP_SIZE - SQUARE_PARTS);
@@ -241,11 +253,11 @@ fn matvec(row: u32, tid: u32, zero: u32) {
     workgroupBarrier();
 }
 
-// The product of a row of the workgroup, 0 to GROUP_ROWS-1.
-fn row_sum(row_of_group: u32) -> f32 {
+// The product of a row of the block, 0 to BLOCK_ROWS-1.
+fn row_sum(row_of_block: u32) -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < PARTS; i++) {
-        sum += sums[i * GROUP_ROWS + row_of_group];
+        sum += sums[i * BLOCK_ROWS + row_of_block];
     }
     return sum;
 }

@@ -6,16 +6,18 @@ import "fmt"
 
 // MatvecShape spreads a matrix-vector product over threads.
 type MatvecShape struct {
-	Workgroup     int  `json:"workgroup"`       // threads a workgroup
-	ThreadsPerRow int  `json:"threads_per_row"` // neighbouring threads that share Rows rows
-	Rows          int  `json:"rows"`            // 1, 2, 4 or 8
-	Direct        bool `json:"direct"`          // inputs do not go through workgroup memory
+	Workgroup     int  `json:"workgroup"`        // threads a workgroup
+	ThreadsPerRow int  `json:"threads_per_row"`  // neighbouring threads that share Rows rows
+	Rows          int  `json:"rows"`             // 1, 2, 4 or 8
+	Direct        bool `json:"direct"`           // inputs do not go through workgroup memory
+	Blocks        int  `json:"blocks,omitempty"` // of rows that a workgroup computes one after the other; 0: one
 }
 
 const (
 	maxStageVectors = 1024 // inputs in workgroup memory at a time, in 16 bytes: all of a hidden_size of 4,096
 	maxUnroll       = 4
 	maxSumParts     = 16
+	maxBlocks       = 1024
 )
 
 // WeightsPerLoad is the number of weights in 16 bytes of a number format.
@@ -25,7 +27,9 @@ var WeightsPerLoad = map[string]int{"bf16": 8, "q8": 16, "q4": 32}
 var loadsInFlight = map[string]int{"bf16": 8, "q8": 8, "q4": 4}
 
 // GroupRows is how many rows a workgroup owns.
-func (v MatvecShape) GroupRows() int { return v.Rows * v.Workgroup / v.ThreadsPerRow }
+func (v MatvecShape) GroupRows() int { return max(v.Blocks, 1) * v.blockRows() }
+
+func (v MatvecShape) blockRows() int { return v.Rows * v.Workgroup / v.ThreadsPerRow }
 
 // schedule is how a row of kPad numbers is gone through.
 type schedule struct {
@@ -60,7 +64,7 @@ func (v MatvecShape) schedule(kPad int, weight string, workgroupBytes int) sched
 
 // sumBytes is the workgroup memory of lib_matvec.wgsl but for the inputs.
 func (v MatvecShape) sumBytes() int {
-	return 4*v.Rows*(v.Workgroup+v.parts()) + 4*v.Workgroup + 4*v.parts()*v.GroupRows() + 4*maxSumParts
+	return 4*v.Rows*(v.Workgroup+v.parts()) + 4*v.Workgroup + 4*v.parts()*v.blockRows() + 4*maxSumParts
 }
 
 // parts is how many threads add up one row.
@@ -72,7 +76,8 @@ func (v MatvecShape) Fits(kPad int, weight string, workgroupBytes, maxWorkgroup 
 	powerOfTwo := func(n int) bool { return n > 0 && n&(n-1) == 0 }
 	if !powerOfTwo(v.Workgroup) || !powerOfTwo(v.ThreadsPerRow) || !powerOfTwo(v.Rows) || v.Rows > 8 ||
 		v.Workgroup < 64 || v.Workgroup > maxWorkgroup || v.ThreadsPerRow > v.Workgroup || v.ThreadsPerRow < v.Rows ||
-		v.GroupRows() < 2 { // gate and up stay together
+		v.blockRows() < 2 || // gate and up stay together
+		v.Blocks < 0 || v.Blocks > maxBlocks {
 		return false
 	}
 	if v.Direct && (weight != "bf16" || v.ThreadsPerRow < maxSumParts) {
@@ -85,7 +90,7 @@ func (v MatvecShape) Fits(kPad int, weight string, workgroupBytes, maxWorkgroup 
 func (v MatvecShape) AddConsts(consts map[string]uint32, kPad int, weight string, workgroupBytes int) {
 	s := v.schedule(kPad, weight, workgroupBytes)
 	for name, value := range map[string]int{
-		"K_PAD": kPad, "WORKGROUP_SIZE": v.Workgroup, "THREADS_PER_ROW": v.ThreadsPerRow, "ROWS": v.Rows, "PARTS": v.parts(), "UNROLL": s.unroll, "STAGE_ROUNDS": s.stage,
+		"K_PAD": kPad, "WORKGROUP_SIZE": v.Workgroup, "THREADS_PER_ROW": v.ThreadsPerRow, "ROWS": v.Rows, "BLOCKS": max(v.Blocks, 1), "PARTS": v.parts(), "UNROLL": s.unroll, "STAGE_ROUNDS": s.stage,
 	} {
 		consts[name] = uint32(value)
 	}
@@ -102,6 +107,9 @@ func (v MatvecShape) String() string {
 	s := fmt.Sprintf("%dx%d/%d", v.Rows, v.ThreadsPerRow, v.Workgroup)
 	if v.Direct {
 		s += " direct"
+	}
+	if v.Blocks > 1 {
+		s += fmt.Sprintf(", %d blocks", v.Blocks)
 	}
 	return s
 }

@@ -4,7 +4,7 @@
 // 2 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4: gate row i, up row i, gate row i+1, ...
 // 3 mlp     f32       [rows of all parts / 2]
 // 4 scales  u32       f16 pairs, with q8 and q4 only
-// Grid: ceil(rows / GROUP_ROWS) workgroups, folded into x and y; a workgroup owns GROUP_ROWS = ROWS*WORKGROUP_SIZE/THREADS_PER_ROW rows.
+// Grid: ceil(rows / (BLOCKS*BLOCK_ROWS)) workgroups, folded into x and y; BLOCK_ROWS = ROWS*WORKGROUP_SIZE/THREADS_PER_ROW.
 // Accumulates in f32. Parity test: kerneltest "rmsnorm_gate_up".
 
 override HIDDEN: u32 = 1024u;
@@ -13,6 +13,7 @@ override EPS: f32 = 1e-6;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
 override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
+override BLOCKS: u32 = 1u;        // of rows that a workgroup computes one after the other
 override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
 override UNROLL: u32 = 1u;
 override PIPELINE: u32 = 0u;
@@ -40,11 +41,15 @@ const HAS_NORM: bool = true;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_gate_up(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
-    let row = first_row(group, num_groups);
-    matvec(row, tid, unknown_zero(num_groups));
-    if (2u * tid < GROUP_ROWS && row + 2u * tid < NUM_ROWS) {
-        let scale = inv_rms(HIDDEN, EPS);
-        let gate = row_sum(2u * tid) * scale;
-        mlp[(ROW_START + row) / 2u + tid] = gate / (1.0 + exp(-gate)) * (row_sum(2u * tid + 1u) * scale);
+    let zero = unknown_zero(num_groups);
+    let first = first_row(group, num_groups);
+    for (var block = 0u; block < num_blocks(zero) && first + block * BLOCK_ROWS < NUM_ROWS; block++) {
+        let row = first + block * BLOCK_ROWS;
+        matvec(row, tid, block, zero);
+        if (2u * tid < BLOCK_ROWS && row + 2u * tid < NUM_ROWS) {
+            let scale = inv_rms(HIDDEN, EPS);
+            let gate = row_sum(2u * tid) * scale;
+            mlp[(ROW_START + row) / 2u + tid] = gate / (1.0 + exp(-gate)) * (row_sum(2u * tid + 1u) * scale);
+        }
     }
 }

@@ -5,7 +5,7 @@
 // 2 weights vec4<u32> [rows, K_PAD] bf16, q8 or q4: q rows, then k, then v
 // 3 qkv     f32       [rows of all parts]
 // 4 scales  u32       f16 pairs, with q8 and q4 only
-// Grid: ceil(rows / GROUP_ROWS) workgroups, folded into x and y; a workgroup owns GROUP_ROWS = ROWS*WORKGROUP_SIZE/THREADS_PER_ROW rows.
+// Grid: ceil(rows / (BLOCKS*BLOCK_ROWS)) workgroups, folded into x and y; BLOCK_ROWS = ROWS*WORKGROUP_SIZE/THREADS_PER_ROW.
 // Accumulates in f32. Parity test: kerneltest "rmsnorm_qkv", and the goldens' rmsnorm_qkv.*.
 
 override HIDDEN: u32 = 1024u;
@@ -14,6 +14,7 @@ override EPS: f32 = 1e-6;
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
 override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
+override BLOCKS: u32 = 1u;        // of rows that a workgroup computes one after the other
 override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
 override UNROLL: u32 = 1u;
 override PIPELINE: u32 = 0u;
@@ -41,9 +42,13 @@ const HAS_NORM: bool = true;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_qkv(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
-    let row = first_row(group, num_groups);
-    matvec(row, tid, unknown_zero(num_groups));
-    if (tid < GROUP_ROWS && row + tid < NUM_ROWS) {
-        qkv[ROW_START + row + tid] = row_sum(tid) * inv_rms(HIDDEN, EPS);
+    let zero = unknown_zero(num_groups);
+    let first = first_row(group, num_groups);
+    for (var block = 0u; block < num_blocks(zero) && first + block * BLOCK_ROWS < NUM_ROWS; block++) {
+        let row = first + block * BLOCK_ROWS;
+        matvec(row, tid, block, zero);
+        if (tid < BLOCK_ROWS && row + tid < NUM_ROWS) {
+            qkv[ROW_START + row + tid] = row_sum(tid) * inv_rms(HIDDEN, EPS);
+        }
     }
 }

@@ -4,6 +4,7 @@ package forward
 // own matrices, so that a candidate reads its weights from memory as it will while decoding.
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -41,8 +42,8 @@ func tuneCandidates(m *matrix, limits gpu.Limits) []MatvecShape {
 var candidateShapes = map[weights.DType][]MatvecShape{
 	weights.BF16: append(staged("2x16/128 2x32/256 2x64/256 4x64/256 8x128/256"),
 		direct("2x64/128 2x64/256 2x128/128 2x128/256 2x256/256 4x64/128 4x128/128")...),
-	weights.Q8: staged("1x32/256 1x64/256 2x16/128 2x32/256 2x64/256 2x128/256 4x32/256 4x64/128 4x64/256 4x128/128 8x16/256 8x64/128"),
-	weights.Q4: staged("1x32/128 1x32/256 1x64/256 2x32/128 2x32/256 2x64/256 4x8/256 4x16/256 4x32/256 4x64/256 8x16/128 8x32/256 8x64/128"),
+	weights.Q8: staged("1x32/256 1x64/256 2x16/128 2x16/256 2x32/256 2x64/256 2x128/256 4x32/256 4x64/128 4x64/256 4x128/128 8x16/256 8x64/128"),
+	weights.Q4: staged("1x32/128 1x32/256 1x64/256 2x8/256 2x16/256 2x32/128 2x32/256 2x64/256 4x8/256 4x16/256 4x32/256 4x64/256 8x16/128 8x64/128"),
 }
 
 func staged(list string) []MatvecShape { return parseShapes(list, false) }
@@ -81,76 +82,147 @@ func tunedKernels() []string {
 
 // Tune measures every candidate for every decode matrix-vector kernel, keeps the fastest and returns all measurements. A
 // candidate whose result differs from the default's by more than rounding is an error that names the kernel.
+//
+// Candidates are compiled and checked first, then those of a kernel are timed in turns: a GPU that waits for a compiler lowers
+// its clocks. The best two of a large matrix are then tried with several blocks of rows a workgroup.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
-	var rows []TuneRow
-	if err := r.raiseClocks(); err != nil {
+	var contests []*contest
+	for _, name := range tunedKernels() {
+		c := &contest{r: r, name: name}
+		contests = append(contests, c)
+		if err := c.add(tuneCandidates(r.tunedMatrix(name), r.dev.Limits())...); err != nil {
+			return nil, err
+		}
+	}
+	if err := timeContests(contests, rounds); err != nil {
 		return nil, err
 	}
-	for _, name := range tunedKernels() {
-		tuned, err := r.tuneKernel(name, rounds)
-		if err != nil {
-			return rows, fmt.Errorf("forward: tuning %s: %w", name, err)
+	var large []*contest
+	for _, c := range contests {
+		shapes := c.inBlocks()
+		if len(shapes) == 0 {
+			continue
 		}
-		rows = append(rows, tuned...)
+		large = append(large, c)
+		if err := c.add(shapes...); err != nil {
+			return nil, err
+		}
+	}
+	if err := timeContests(large, rounds); err != nil {
+		return nil, err
+	}
+	var rows []TuneRow
+	for _, c := range contests {
+		best := c.ranking()[0]
+		c.rows[best].Chosen = true
+		rows = append(rows, c.rows...)
+		if _, _, err := r.recordTuned(c.name, c.rows[best].MatvecShape); err != nil {
+			return rows, err
+		}
 	}
 	clear(r.decode)
 	clear(r.decodeAhead)
 	return rows, nil
 }
 
-// raiseClocks runs lm_head until the device is at full speed.
-func (r *Runner) raiseClocks() error {
-	if err := r.tuneInput(); err != nil {
-		return err
-	}
-	return r.timing(r.lmHeadSteps, passSize{tokens: 1, splits: 1}).raiseClocks()
+// contest is the candidates of one kernel. A timing is a pass over the kernel's dispatches of all layers.
+type contest struct {
+	r       *Runner
+	name    string
+	want    []float32 // the first candidate's result
+	rows    []TuneRow
+	bytes   uint64 // of weights that a pass reads
+	timings []*timing
 }
 
-// tuneKernel tunes one kernel: it times a pass over the kernel's dispatches of all layers. Every candidate is compiled and
-// checked first; then they are timed in turns, so that the device's clocks do not favour any.
-func (r *Runner) tuneKernel(name string, rounds int) ([]TuneRow, error) {
-	out, numOut := r.tunedOutput(name)
-	count := float64(len(r.layers))
-	if name == lmHead {
-		count = 1
-	}
-	var want []float32
-	var rows []TuneRow
-	var timings []*timing
-	for _, shape := range tuneCandidates(r.tunedMatrix(name), r.dev.Limits()) {
-		steps, bytes, err := r.recordTuned(name, shape)
+func (c *contest) add(shapes ...MatvecShape) error {
+	r := c.r
+	out, numOut := r.tunedOutput(c.name)
+	for _, shape := range shapes {
+		steps, bytes, err := r.recordTuned(c.name, shape)
 		if err != nil {
-			return rows, err
+			return fmt.Errorf("forward: tuning %s: %w", c.name, err)
 		}
 		got, err := r.outputOf(steps[:1], out, numOut)
 		if err != nil {
-			return rows, err
+			return fmt.Errorf("forward: tuning %s: %w", c.name, err)
 		}
-		if want == nil {
-			want = got
-		} else if err := closeTo(want, got); err != nil {
-			return rows, fmt.Errorf("%+v: %w", shape, err)
+		if c.want == nil {
+			c.want = got
+		} else if err := closeTo(c.want, got); err != nil {
+			return fmt.Errorf("forward: tuning %s: %s: %w", c.name, shape, err)
 		}
-		rows = append(rows, TuneRow{Kernel: name, MatvecShape: shape, BytesPerSecond: float64(bytes)})
-		timings = append(timings, r.timing(steps, passSize{tokens: 1, splits: 1}))
+		c.bytes = bytes
+		c.rows = append(c.rows, TuneRow{Kernel: c.name, MatvecShape: shape})
+		c.timings = append(c.timings, r.timing(steps, passSize{tokens: 1, splits: 1}))
 	}
+	return nil
+}
+
+// timeContests times every candidate, those of earlier contests anew, and notes the medians.
+func timeContests(contests []*contest, rounds int) error {
+	if len(contests) == 0 {
+		return nil
+	}
+	r := contests[0].r
 	if err := r.tuneInput(); err != nil {
-		return rows, err
+		return err
 	}
-	if err := timeInTurns(timings, rounds); err != nil {
-		return rows, err
+	if err := r.timing(r.lmHeadSteps, passSize{tokens: 1, splits: 1}).raiseClocks(); err != nil {
+		return err
 	}
-	best := 0
-	for i, t := range timings {
-		seconds := t.median()
-		rows[i].Seconds, rows[i].BytesPerSecond = seconds/count, rows[i].BytesPerSecond/seconds
-		if rows[i].Seconds < rows[best].Seconds {
-			best = i
+	for _, c := range contests {
+		if err := r.tuneInput(); err != nil {
+			return err
+		}
+		for _, t := range c.timings {
+			t.seconds = nil
+		}
+		if err := timeInTurns(c.timings, rounds); err != nil {
+			return err
+		}
+		count := float64(len(r.layers))
+		if c.name == lmHead {
+			count = 1
+		}
+		for i, t := range c.timings {
+			seconds := t.median()
+			c.rows[i].Seconds, c.rows[i].BytesPerSecond = seconds/count, float64(c.bytes)/seconds
 		}
 	}
-	rows[best].Chosen = true
-	_, _, err := r.recordTuned(name, rows[best].MatvecShape)
-	return rows, err
+	return nil
+}
+
+// ranking is the candidates' indices, the fastest first.
+func (c *contest) ranking() []int {
+	order := make([]int, len(c.rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(c.rows[a].Seconds, c.rows[b].Seconds) })
+	return order
+}
+
+// inBlocks are the best two shapes with several blocks of rows a workgroup, so that inputs are brought less often and no few
+// workgroups are left over at the end, while there are at least minBlockGroups workgroups.
+func (c *contest) inBlocks() []MatvecShape {
+	const minBlockGroups, maxBlockGroups = 128, 1600
+	rows := 0
+	for _, p := range c.r.tunedMatrix(c.name).parts {
+		rows = max(rows, p.rows)
+	}
+	var shapes []MatvecShape
+	order := c.ranking()
+	for _, i := range order[:min(2, len(order))] {
+		v := c.rows[i].MatvecShape
+		groups := (rows + v.GroupRows() - 1) / v.GroupRows()
+		for _, v.Blocks = range []int{2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64} {
+			if n := groups / v.Blocks; n >= minBlockGroups && n <= maxBlockGroups {
+				shapes = append(shapes, v)
+			}
+		}
+	}
+	return shapes
 }
 
 func (r *Runner) tunedMatrix(name string) *matrix {

@@ -78,6 +78,9 @@ func matvecCases() []Case {
 				{k: 3000, rows: 10, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 64, Rows: 1}},
 				{k: 1000, rows: 40, rowStart: 8, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 2, Direct: true}},
 				{k: 3072, rows: 20, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 256, Rows: 8, Direct: true}},
+				{k: 1100, rows: 90, rowStart: 16, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 8, Rows: 2, Blocks: 3}},
+				{k: 6000, rows: 50, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4, Blocks: 2}},
+				{k: 500, rows: 30, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 16, Rows: 1, Direct: true, Blocks: 4}},
 			} {
 				if c.shape.Direct && weight != "bf16" {
 					continue
