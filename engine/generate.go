@@ -327,7 +327,7 @@ func (g *generation) explainNotFinite(next []int32) error {
 // submissions are in flight as give the device batchTime to do while the host reads, prints and submits, at least two. Where
 // a step takes so long that nothing is gained and an overshoot would cost, it is one token and one submission.
 const (
-	batchTime = 4 * time.Millisecond
+	batchTime = 8 * time.Millisecond
 	slowStep  = 20 * time.Millisecond
 	maxBatch  = 16
 )
