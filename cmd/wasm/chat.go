@@ -169,30 +169,3 @@ func (p *program) tokenize(r *request) (any, error) {
 	}
 	return append([]int32{}, ids...), nil
 }
-
-// bench measures the rates of engine.BenchRow.
-func (p *program) bench(r *request) (any, error) {
-	ctx, end := p.begin(r.ID)
-	defer end()
-	p.turn.Lock()
-	defer p.turn.Unlock()
-	if p.engine == nil {
-		return nil, errNotLoaded
-	}
-	rows := []engine.BenchRow{}
-	if r.Prompt > 0 {
-		row, err := p.engine.BenchPrefill(ctx, r.Prompt, r.Depth, r.Repetitions, busy)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
-	}
-	if r.Generate > 0 {
-		row, err := p.engine.BenchDecode(ctx, r.Generate, r.Depth, r.Repetitions, busy)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
-	}
-	return rows, nil
-}
