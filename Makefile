@@ -57,10 +57,10 @@ test-web: deps web/node_modules/.package-lock.json web/node/node_modules/.packag
 	$(GO) build -o build/devserver ./cmd/devserver
 	cd web && DEVSERVER=$(CURDIR)/build/devserver npm run --silent test
 
-# The wasm program with Go's own glue beside it, and Dawn for Node: what bench-wasm needs, on a machine without a network too.
-WASM_SOURCES := $(GO_SOURCES) $(shell find models -type f 2>/dev/null)
-bin/qwen.wasm: $(WASM_SOURCES)
-	GOOS=js GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $@ ./cmd/wasm
+# The wasm program without the model in the box, with random models instead and Go's own glue beside it, and Dawn for Node:
+# what bench-wasm needs, on a machine without a network too.
+bin/bench.wasm: $(GO_SOURCES)
+	GOOS=js GOARCH=wasm CGO_ENABLED=0 $(GO) build -trimpath -tags bench -ldflags "-s -w" -o $@ ./cmd/wasm
 	cp "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" bin/
 
 web/node/node_modules/.package-lock.json: web/node/package-lock.json web/node/package.json
@@ -68,14 +68,23 @@ web/node/node_modules/.package-lock.json: web/node/package-lock.json web/node/pa
 	@touch $@
 
 .PHONY: bench-wasm
-bench-wasm: bin/qwen.wasm web/node/node_modules/.package-lock.json ## the wasm build on this machine's GPU (Dawn in Node), as JSON; FLAGS="--model DIR ..."
+bench-wasm: bin/bench.wasm web/node/node_modules/.package-lock.json ## the wasm build on this machine's GPU (Dawn in Node); FLAGS="--synth 0.6b --dtype q4 ..."
 	@node web/node/bench.mjs $(FLAGS)
 
+NODE_PLATFORM = $(shell node -p 'process.platform + "-" + process.arch')
 .PHONY: bench-wasm-pack
-bench-wasm-pack: bin/qwen.wasm web/node/node_modules/.package-lock.json ## build/bench-wasm.tar.xz: bench-wasm with Node and Dawn, for a machine without a network (unpack; ./node web/node/bench.mjs --model DIR)
-	mkdir -p build
-	tar -cJf build/bench-wasm.tar.xz --transform='s,^.*/node$$,node,' "$$(node -p process.execPath)" bin/qwen.wasm bin/wasm_exec.js web/node/*.mjs web/node/package.json \
-	  web/node/node_modules/webgpu/index.js web/node/node_modules/webgpu/package.json "web/node/node_modules/webgpu/dist/$$(node -p 'process.platform + "-" + process.arch')" engine/gpu/browser/glue.js
+bench-wasm-pack: bin/bench.wasm web/node/node_modules/.package-lock.json ## build/bench-wasm.tar.xz: bench-wasm with Node and Dawn, for a machine without a network (unpack; ./node web/node/bench.mjs --synth 0.6b)
+	rm -rf build/bench-wasm
+	mkdir -p build/bench-wasm/bin build/bench-wasm/engine/gpu/browser build/bench-wasm/web/node/node_modules/webgpu/dist/$(NODE_PLATFORM)
+	cp "$$(node -p process.execPath)" build/bench-wasm/node
+	cp bin/bench.wasm bin/wasm_exec.js build/bench-wasm/bin/
+	cp engine/gpu/browser/glue.js build/bench-wasm/engine/gpu/browser/
+	cp web/node/*.mjs web/node/package.json build/bench-wasm/web/node/
+	cd web/node/node_modules/webgpu && cp index.js package.json $(CURDIR)/build/bench-wasm/web/node/node_modules/webgpu/
+	cp web/node/node_modules/webgpu/dist/$(NODE_PLATFORM)/* build/bench-wasm/web/node/node_modules/webgpu/dist/$(NODE_PLATFORM)/
+	strip build/bench-wasm/node build/bench-wasm/web/node/node_modules/webgpu/dist/$(NODE_PLATFORM)/*.node
+	tar -C build/bench-wasm -c . | xz -9 -T0 >build/bench-wasm.tar.xz
+	@ls -l build/bench-wasm.tar.xz
 
 .PHONY: test-gowebgpu
 test-gowebgpu: deps ## the GPU tests on the second driver, wgpu 0.17 through go-webgpu (downloads it)

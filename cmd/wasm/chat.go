@@ -11,7 +11,6 @@ import (
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/chat"
-	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
 )
 
@@ -169,41 +168,4 @@ func (p *program) tokenize(r *request) (any, error) {
 		return nil, err
 	}
 	return append([]int32{}, ids...), nil
-}
-
-// benchResult is the reply to bench.
-type benchResult struct {
-	RooflineBytesS float64           `json:"roofline_bytes_per_second"` // read-only, of the same device
-	Rows           []engine.BenchRow `json:"rows"`
-}
-
-// bench measures the rates of engine.BenchRow, and the roofline beside them.
-func (p *program) bench(r *request) (any, error) {
-	ctx, end := p.begin(r.ID)
-	defer end()
-	p.turn.Lock()
-	defer p.turn.Unlock()
-	if p.engine == nil {
-		return nil, errNotLoaded
-	}
-	roofline, err := forward.ReadBandwidth(p.device, 1<<28, r.Repetitions)
-	if err != nil {
-		return nil, err
-	}
-	rows := []engine.BenchRow{}
-	if r.Prompt > 0 {
-		row, err := p.engine.BenchPrefill(ctx, r.Prompt, r.Depth, r.Repetitions, busy)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
-	}
-	if r.Generate > 0 {
-		row, err := p.engine.BenchDecode(ctx, r.Generate, r.Depth, r.Repetitions, busy)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
-	}
-	return benchResult{roofline, rows}, nil
 }

@@ -97,7 +97,11 @@ func (p *program) load(r *request) (any, error) {
 		opt.KVDType = kv
 	}
 	p.progress("check", 0, 0)
-	m, err := weights.Open(p.source(r.Embedded))
+	source, err := p.source(r)
+	if err != nil {
+		return nil, invalidUnlessCoded(err)
+	}
+	m, err := weights.Open(source)
 	if err != nil {
 		return nil, invalidUnlessCoded(err)
 	}
@@ -125,12 +129,12 @@ func (p *program) load(r *request) (any, error) {
 }
 
 // source is where the model's files come from.
-func (p *program) source(embedded bool) weights.Source {
-	if embedded {
-		return embeddedModel()
+func (p *program) source(r *request) (weights.Source, error) {
+	if r.Embedded || r.Synth != "" {
+		return withoutFiles(r)
 	}
 	p.files = &files{js: p.host.Get("files")}
-	return p.files
+	return p.files, nil
 }
 
 func (p *program) openDevice() (gpu.Device, error) {

@@ -56,6 +56,8 @@ func (p *program) answer(r *request) (result any, err error) {
 		return p.stats()
 	case "bench":
 		return p.bench(r)
+	case "tune":
+		return p.tune(r)
 	case "cancel":
 		return nil, p.cancel(r.Of)
 	case "close":

@@ -30,8 +30,12 @@ type request struct {
 	Text      string      `json:"text"`       // tokenize
 	Of        int         `json:"of"`         // cancel: the request to end
 
-	// bench
+	// bench; tune: Repetitions alone
 	Prompt, Generate, Depth, Repetitions int
+
+	// load, in a program built with -tags bench: a random model of a published shape
+	Synth string `json:"synth"`
+	DType string `json:"dtype"`
 }
 
 // chatRequest is a chat completion request; what is nil keeps the model's default.

@@ -1,4 +1,4 @@
-//go:build js
+//go:build js && !bench
 
 package main
 
@@ -7,5 +7,10 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/models/tiny"
 )
 
-// embeddedModel is the model inside this program.
-func embeddedModel() weights.Source { return weights.FS(tiny.FS()) }
+// withoutFiles is the model inside this program.
+func withoutFiles(r *request) (weights.Source, error) {
+	if !r.Embedded {
+		return nil, invalidf("random models are in the program of `make bench-wasm` alone")
+	}
+	return weights.FS(tiny.FS()), nil
+}

@@ -39,6 +39,7 @@ var platforms = []platform{
 	{"linux", "linux", "amd64", ""},
 	{"linux with hftokenizers", "linux", "amd64", "hftokenizers"},
 	{"js", "js", "wasm", ""},
+	{"js with bench", "js", "wasm", "bench"},
 }
 
 func TestImportRules(t *testing.T) {

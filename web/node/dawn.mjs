@@ -8,15 +8,16 @@ const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
 /**
  * @param {"gpu" | "swiftshader" | "null"} device the machine's own; a CPU device; or one that runs nothing, with WebGPU's
  *   default limits: for what Go and JavaScript cost, and for whether kernels fit the limits
+ * @param {string[]} [toggles] more of Dawn's toggles to set
  * @returns {Promise<{gpu: GPU, library: string}>}
  */
-export async function openDawn(device) {
+export async function openDawn(device, toggles = []) {
   const swiftshader = device === "swiftshader";
   if (swiftshader) process.env.VK_ICD_FILENAMES = process.env.VK_DRIVER_FILES = SWIFTSHADER;
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);
   // Zeroing workgroup memory, which no kernel relies on, makes SwiftShader compile eight times as long.
-  const features = ["allow_unsafe_apis", ...(swiftshader ? ["disable_workgroup_init"] : [])];
+  const features = ["allow_unsafe_apis", ...toggles, ...(swiftshader ? ["disable_workgroup_init"] : [])];
   const { version } = JSON.parse(readFileSync(fileURLToPath(new URL("package.json", import.meta.resolve("webgpu"))), "utf8"));
   return { gpu: create([`backend=${device === "null" ? "null" : "vulkan"}`, `enable-dawn-features=${features.join()}`]), library: `Dawn (npm webgpu ${version}, Node ${process.versions.node})` };
 }

@@ -51,17 +51,22 @@ export class EngineError extends Error {
 }
 
 /**
- * Starts the program with a model directory. request() sends a message and gives its result; load comes first.
- * @param {{ wasm: string, model: string, device: "gpu" | "swiftshader" | "null", onProgress?: (phase: string, loaded: number, total: number) => void, onMessage?: (reply: any) => void }} options
+ * Starts the program with a model directory, or without one for a random model. request() sends a message and gives its
+ * result; load comes first. without names WebGPU features not to use, dawn toggles to set.
+ * @param {{ wasm: string, model?: string, device: "gpu" | "swiftshader" | "null", without?: string[], dawn?: string[], onProgress?: (phase: string, loaded: number, total: number) => void, onMessage?: (reply: any) => void }} options
  */
-export async function startEngine({ wasm, model, device, onProgress = () => {}, onMessage = () => {} }) {
+export async function startEngine({ wasm, model, device, without = [], dawn = [], onProgress = () => {}, onMessage = () => {} }) {
   const go = loadGo(wasm);
-  install(go, await openDawn(device));
+  install(go, { ...(await openDawn(device, dawn)), without });
   const pending = new Map();
   let lastID = 0;
   const host = {
-    files: new LocalFiles(model),
+    files: model === undefined ? undefined : new LocalFiles(model),
     progress: onProgress,
+    processMilliseconds: () => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1000;
+    },
     wasmBytes: () => go._inst.exports.mem.buffer.byteLength,
     post(json) {
       const reply = JSON.parse(json);

@@ -32,6 +32,7 @@ const POOL_BYTES = 64 << 20;
  * @typedef {object} Options
  * @property {GPU} [gpu] default: navigator.gpu
  * @property {string} [library] name and version of the WebGPU implementation; default: the browser's
+ * @property {string[]} [without] features that are not asked for though the adapter has them
  * @typedef {object} Opened
  * @property {GPUDevice} device
  * @property {Map<string, {groups: GPUBindGroupLayout, pipeline: GPUPipelineLayout}>} layouts by binding kinds
@@ -158,7 +159,7 @@ export function install(go, options = {}) {
     if (!gpu) throw new Error("there is no WebGPU here (navigator.gpu is missing)");
     const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) throw new Error("WebGPU offers no adapter on this machine");
-    const requiredFeatures = FEATURES.filter((f) => adapter.features.has(f));
+    const requiredFeatures = FEATURES.filter((f) => adapter.features.has(f) && !options.without?.includes(f));
     /** @type {Record<string, number>} */
     const requiredLimits = {};
     for (const name of [...LIMITS, ...MORE_LIMITS]) {
