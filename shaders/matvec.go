@@ -11,6 +11,8 @@ type MatvecShape struct {
 	Rows          int  `json:"rows"`             // 1, 2, 4 or 8
 	Direct        bool `json:"direct"`           // inputs do not go through workgroup memory
 	Blocks        int  `json:"blocks,omitempty"` // of rows that a workgroup computes one after the other; 0: one
+	// Prefetch is how many rows of workgroups the attention before gate_up has more to read the first of its weights (0: none).
+	Prefetch int `json:"prefetch,omitempty"`
 }
 
 const (
@@ -18,6 +20,7 @@ const (
 	maxUnroll       = 4
 	maxSumParts     = 16
 	maxBlocks       = 1024
+	maxPrefetch     = 1024
 )
 
 // WeightsPerLoad is the number of weights in 16 bytes of a number format.
@@ -77,7 +80,7 @@ func (v MatvecShape) Fits(kPad int, weight string, workgroupBytes, maxWorkgroup 
 	if !powerOfTwo(v.Workgroup) || !powerOfTwo(v.ThreadsPerRow) || !powerOfTwo(v.Rows) || v.Rows > 8 ||
 		v.Workgroup < 64 || v.Workgroup > maxWorkgroup || v.ThreadsPerRow > v.Workgroup || v.ThreadsPerRow < v.Rows ||
 		v.blockRows() < 2 || // gate and up stay together
-		v.Blocks < 0 || v.Blocks > maxBlocks {
+		v.Blocks < 0 || v.Blocks > maxBlocks || v.Prefetch < 0 || v.Prefetch > maxPrefetch {
 		return false
 	}
 	if v.Direct && (weight != "bf16" || v.ThreadsPerRow < maxSumParts) {

@@ -18,15 +18,27 @@ func (r *Runner) recordDecode(out *layer) error {
 			return err
 		}
 	}
+	return r.recordAttention(out)
+}
+
+// recordAttention records decode attention, with the prefetch of the layer's gate and up rows that tuning chose.
+func (r *Runner) recordAttention(out *layer) error {
 	s, w := &r.shape, &out.weights
-	att, err := r.dispatch("attention", shaders.Options{KV: string(s.kv), Consts: s.attentionConsts(), Floats: s.attentionFloats()},
+	prefetch := r.tuned[tuningKey(prefetched, w.gateUp)].Prefetch
+	next := w.gateUp.parts[0].data
+	consts := s.attentionConsts()
+	consts["PREFETCH"], consts["NEXT_VECS"] = uint32(prefetch), uint32(next.Size()/16)
+	att, err := r.dispatch("attention", shaders.Options{KV: string(s.kv), Consts: consts, Floats: s.attentionFloats()},
 		func(n passSize) [3]uint32 {
-			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits), 1}
+			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits + prefetch), 1}
 		},
-		r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits))
+		r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits), gpu.Whole(next))
 	out.decode.attention = []dispatch{att}
 	return err
 }
+
+// prefetched is the product, among the names of decodeMatvecs, whose first weights attention may bring into the cache.
+const prefetched = "gate_up"
 
 // combineColumns are the columns of a head that a workgroup of combine_splits takes.
 const combineColumns = 32

@@ -120,10 +120,72 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 			return rows, err
 		}
 	}
+	if err := r.tunePrefetch(rounds); err != nil {
+		return rows, err
+	}
 	clear(r.decode)
 	clear(r.decodeAhead)
 	return rows, nil
 }
+
+// tunePrefetch finds out how much of gate_up's weights attention had better bring into the cache: none, unless a decode step
+// of a short context gets faster by minPrefetchGain.
+func (r *Runner) tunePrefetch(rounds int) error {
+	const minPrefetchGain = 0.01
+	key := tuningKey(prefetched, r.tunedMatrix(prefetched))
+	groups := r.shape.NumKeyValueHeads * r.shape.qTiles
+	choices := []int{0}
+	for _, bytes := range []int{4 << 20, 8 << 20, 16 << 20} {
+		if n := bytes / (prefetchBytes * groups); n > 0 && uint64(bytes) <= r.layers[0].weights.gateUp.bytes() {
+			choices = append(choices, n)
+		}
+	}
+	record := func(prefetch int) (*timing, error) {
+		v := r.tuned[key]
+		v.Prefetch = prefetch
+		r.tuned[key] = v
+		for i := range r.layers {
+			if err := r.recordAttention(&r.layers[i]); err != nil {
+				return nil, err
+			}
+		}
+		var steps []dispatch
+		for _, s := range r.decodeSegments(1) {
+			if !s.tapOnly {
+				steps = append(steps, s.dispatches...)
+			}
+		}
+		return r.timing(steps, passSize{tokens: 1, splits: 1}), nil
+	}
+	best := 0
+	if len(choices) > 1 {
+		var timings []*timing
+		for _, n := range choices {
+			t, err := record(n)
+			if err != nil {
+				return fmt.Errorf("forward: tuning the prefetch: %w", err)
+			}
+			t.before = r.tuneInput
+			timings = append(timings, t)
+		}
+		if err := timings[0].raiseClocks(); err != nil {
+			return err
+		}
+		if err := timeInTurns(timings, 2*rounds); err != nil {
+			return err
+		}
+		for i, t := range timings {
+			if t.median() < (1-minPrefetchGain)*timings[0].median() && t.median() < timings[best].median() {
+				best = i
+			}
+		}
+	}
+	_, err := record(choices[best])
+	return err
+}
+
+// prefetchBytes is what a workgroup of attention prefetches.
+const prefetchBytes = 32 << 10
 
 // contest is the candidates of one kernel. A timing is a pass over the kernel's dispatches of all layers.
 type contest struct {

@@ -277,8 +277,8 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	part := func(name string, from, size uint64) Binding {
 		return Binding{Buffer: name, Offset: from, Size: size}
 	}
-	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "norms", "rope", "qkv", "k_cache", "v_cache", "splits"),
-		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits), 1}}
+	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "norms", "rope", "qkv", "k_cache", "v_cache", "splits", "next"),
+		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits + c.prefetch()), 1}}
 	combine := Step{Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
 	}}, Bindings: []Binding{{Buffer: "pass_state"}, part("splits", 0, outputs), part("splits", outputs, 0), {Buffer: "attn"}},
@@ -297,7 +297,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	passState := append(PassState(1, c.start, c.splits, 0), U32Bytes(table...)...)
 	return &Setup{
 		Buffers: map[string][]byte{
-			"pass_state": passState, "norms": F32Bytes(norms), "rope": F32Bytes(rope), "qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits,
+			"pass_state": passState, "norms": F32Bytes(norms), "rope": F32Bytes(rope), "qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits, "next": make([]byte, 16*nextVectors),
 			"weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual), "attn": make([]byte, 4*qPad),
 		},
 		Steps: steps,
@@ -317,6 +317,11 @@ func (c attentionCase) outKernel() string {
 	return "residual_proj"
 }
 
+// nextVectors is how many weights, in 16 bytes, attention may prefetch; prefetch is with how many rows of workgroups it does.
+const nextVectors = 5000
+
+func (c attentionCase) prefetch() int { return c.start % 3 }
+
 // options are the constants of attention and outKernel, and the number of query tiles of a KV head.
 func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
 	d, headPad, group := c.headDim, RoundUp(c.headDim, 8), c.heads/c.kvHeads
@@ -327,7 +332,7 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 	qTiles = (group + qTile - 1) / qTile
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
-		"Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages() + stalePages), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
+		"PREFETCH": uint32(c.prefetch()), "NEXT_VECS": nextVectors, "Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages() + stalePages), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"NUM_ROWS": uint32(c.rows),
