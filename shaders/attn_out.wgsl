@@ -51,10 +51,12 @@ fn input4(i: u32) -> vec4<f32> {
 }
 
 const HAS_NORM: bool = false;
+const PAIRS: bool = false;
 
 //#include weight
 //#include dot
 //#include matvec
+//#include matvec_sums
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
@@ -76,7 +78,8 @@ fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) gr
     workgroupBarrier();
     let row = first_row(group, num_groups);
     matvec(row, tid);
-    if (tid < GROUP_ROWS && row + tid < NUM_ROWS) {
-        x[ROW_START + row + tid] += row_sum(tid);
+    let n = stored_row(tid);
+    if (n < GROUP_ROWS && row + n < NUM_ROWS) {
+        x[ROW_START + row + n] += row_sum(n);
     }
 }

@@ -1,7 +1,7 @@
 // Matrix-vector product for decode: teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their
 // 16-byte loads, the loads of UNROLL rounds under way together. Included after weight_*.wgsl and dot_*.wgsl by kernels that declare the
-// overrides used here, HAS_NORM, and a function input4(i) that gives inputs [4*i, 4*i+4) and, with HAS_NORM, adds their
-// squares to sum_sq.
+// overrides used here, HAS_NORM, PAIRS, and a function input4(i) that gives inputs [4*i, 4*i+4) and, with HAS_NORM, adds their
+// squares to sum_sq. What the threads of a team have is added up in lib_matvec_sums.wgsl or lib_matvec_sums_subgroups.wgsl.
 // Inputs come through workgroup memory, STAGE_ROUNDS rounds at a time, so that neighbouring threads read neighbouring
 // vectors however many weights a load holds. With DIRECT each team reads them itself: no barrier before the products, but
 // strided reads, which only bf16's two vectors a load bear.
@@ -15,17 +15,9 @@ const STAGE_VECS: u32 = STAGE_LOADS * VECS_PER_LOAD;
 const STAGES: u32 = (LOADS_PER_ROW + STAGE_LOADS - 1u) / STAGE_LOADS;
 const XS_STRIDE: u32 = STAGE_LOADS + 1u; // odd, so that both sides spread over the banks
 const XS_SIZE: u32 = VECS_PER_LOAD * XS_STRIDE * (1u - DIRECT) + DIRECT;
-const PART_STRIDE: u32 = WORKGROUP_SIZE + PARTS;
-const PART_SIZE: u32 = ROWS * PART_STRIDE;
-const SUMS_SIZE: u32 = PARTS * GROUP_ROWS;
 const SQUARE_THREADS: u32 = DIRECT * THREADS_PER_ROW + (1u - DIRECT) * WORKGROUP_SIZE; // have all inputs between them
-const SQUARE_PARTS: u32 = 16u;
 
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage
-var<workgroup> part: array<f32, PART_SIZE>;       // [ROWS, PART_STRIDE] a thread's share of its team's rows
-var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
-var<workgroup> sums: array<f32, SUMS_SIZE>;       // [PARTS, GROUP_ROWS]
-var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
 var<private> sum_sq: f32;
 var<private> acc_a: vec4<f32>; // rows 0 to 3 of the team
 var<private> acc_b: vec4<f32>; // rows 4 to 7
@@ -113,8 +105,8 @@ fn first_row(group: vec3<u32>, num_groups: vec3<u32>) -> u32 {
     return (group.y * num_groups.x + group.x) * GROUP_ROWS;
 }
 
-// Computes sum over k of W[row, k] * input[k] for the workgroup's rows; row_sum and inv_rms may be called behind it. The
-// order of summation is fixed.
+// Computes sum over k of W[row, k] * input[k] for the workgroup's rows; stored_row, row_sum and inv_rms may be called
+// behind it. The order of summation is fixed.
 fn matvec(row: u32, tid: u32) {
     let lane = tid % THREADS_PER_ROW;
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
@@ -146,6 +138,9 @@ fn matvec(row: u32, tid: u32) {
                     workgroupBarrier();
                 }
                 stage_inputs(stage, tid);
+                if (stage + 1u == STAGES) {
+                    share_squares(tid);
+                }
                 workgroupBarrier();
             }
             add_products(w0, load);
@@ -160,59 +155,5 @@ fn matvec(row: u32, tid: u32) {
             }
         }
     }
-    // Two flat steps instead of a tree: a barrier costs more than a thread's few additions.
-    part[tid] = acc_a.x;
-    if (ROWS > 1u) {
-        part[PART_STRIDE + tid] = acc_a.y;
-    }
-    if (ROWS > 2u) {
-        part[2u * PART_STRIDE + tid] = acc_a.z;
-        part[3u * PART_STRIDE + tid] = acc_a.w;
-    }
-    if (ROWS > 4u) {
-        part[4u * PART_STRIDE + tid] = acc_b.x;
-        part[5u * PART_STRIDE + tid] = acc_b.y;
-        part[6u * PART_STRIDE + tid] = acc_b.z;
-        part[7u * PART_STRIDE + tid] = acc_b.w;
-    }
-    if (HAS_NORM) {
-        part_sq[tid] = sum_sq;
-    }
-    workgroupBarrier();
-    if (tid < PARTS * GROUP_ROWS) {
-        let row_of_group = tid / PARTS;
-        let begin = row_of_group % ROWS * PART_STRIDE + row_of_group / ROWS * THREADS_PER_ROW + tid % PARTS;
-        var sum = 0.0;
-        for (var i = 0u; i < THREADS_PER_ROW; i += PARTS) {
-            sum += part[begin + i];
-        }
-        sums[tid % PARTS * GROUP_ROWS + row_of_group] = sum;
-    }
-    if (HAS_NORM && tid >= WORKGROUP_SIZE - SQUARE_PARTS) {
-        let begin = tid - (WORKGROUP_SIZE - SQUARE_PARTS);
-        var sum = 0.0;
-        for (var i = 0u; i < SQUARE_THREADS; i += SQUARE_PARTS) {
-            sum += part_sq[begin + i];
-        }
-        sums_sq[begin] = sum;
-    }
-    workgroupBarrier();
-}
-
-// The product of a row of the workgroup, 0 to GROUP_ROWS-1.
-fn row_sum(row_of_group: u32) -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < PARTS; i++) {
-        sum += sums[i * GROUP_ROWS + row_of_group];
-    }
-    return sum;
-}
-
-// 1 / sqrt(mean of the squares of n inputs + EPS), what RMSNorm divides by.
-fn inv_rms(n: u32, eps: f32) -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < SQUARE_PARTS; i++) {
-        sum += sums_sq[i];
-    }
-    return 1.0 / sqrt(sum / f32(n) + eps);
+    add_shares(tid);
 }

@@ -33,16 +33,19 @@ fn input4(i: u32) -> vec4<f32> {
 }
 
 const HAS_NORM: bool = true;
+const PAIRS: bool = false;
 
 //#include weight
 //#include dot
 //#include matvec
+//#include matvec_sums
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_qkv(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let row = first_row(group, num_groups);
     matvec(row, tid);
-    if (tid < GROUP_ROWS && row + tid < NUM_ROWS) {
-        qkv[ROW_START + row + tid] = row_sum(tid) * inv_rms(HIDDEN, EPS);
+    let n = stored_row(tid);
+    if (n < GROUP_ROWS && row + n < NUM_ROWS) {
+        qkv[ROW_START + row + n] = row_sum(n) * inv_rms(HIDDEN, EPS);
     }
 }
