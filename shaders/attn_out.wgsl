@@ -53,10 +53,12 @@ fn input4(i: u32) -> vec4<f32> {
 }
 
 const HAS_NORM: bool = false;
+const PAIRS: bool = false;
 
 //#include weight
 //#include dot
 //#include matvec
+//#include matvec_sums
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
@@ -81,8 +83,9 @@ fn attn_out(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) gr
     for (var block = 0u; block < num_blocks(zero) && first + block * BLOCK_ROWS < NUM_ROWS; block++) {
         let row = first + block * BLOCK_ROWS;
         matvec(row, tid, block, zero);
-        if (tid < BLOCK_ROWS && row + tid < NUM_ROWS) {
-            x[ROW_START + row + tid] += row_sum(tid);
+        let n = stored_row(tid);
+        if (n < BLOCK_ROWS && row + n < NUM_ROWS) {
+            x[ROW_START + row + n] += row_sum(n);
         }
     }
 }

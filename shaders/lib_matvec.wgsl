@@ -1,7 +1,7 @@
 // Matrix-vector product for decode: teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their
 // 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of two rounds in turns. Included after weight_*.wgsl and dot_*.wgsl by kernels that declare the
-// overrides used here, HAS_NORM, and a function input4(i) that gives inputs [4*i, 4*i+4) and, with HAS_NORM, adds their
-// squares to sum_sq.
+// overrides used here, HAS_NORM, PAIRS, and a function input4(i) that gives inputs [4*i, 4*i+4) and, with HAS_NORM, adds their
+// squares to sum_sq. What the threads of a team have is added up in lib_matvec_sums.wgsl or lib_matvec_sums_subgroups.wgsl.
 // Inputs come through workgroup memory, STAGE_ROUNDS rounds at a time, so that neighbouring threads read neighbouring
 // vectors however many weights a load holds. With DIRECT each team reads them itself: no barrier before the products, but
 // strided reads, which only bf16's two vectors a load bear.
@@ -17,17 +17,9 @@ const STAGE_VECS: u32 = STAGE_LOADS * VECS_PER_LOAD;
 const STAGES: u32 = (LOADS_PER_ROW + STAGE_LOADS - 1u) / STAGE_LOADS;
 const XS_STRIDE: u32 = STAGE_LOADS + 1u; // odd, so that both sides spread over the banks
 const XS_SIZE: u32 = VECS_PER_LOAD * XS_STRIDE * (1u - DIRECT) + DIRECT;
-const PART_STRIDE: u32 = WORKGROUP_SIZE + PARTS;
-const PART_SIZE: u32 = ROWS * PART_STRIDE;
-const SUMS_SIZE: u32 = PARTS * BLOCK_ROWS;
 const SQUARE_THREADS: u32 = DIRECT * THREADS_PER_ROW + (1u - DIRECT) * WORKGROUP_SIZE; // have all inputs between them
-const SQUARE_PARTS: u32 = 16u;
 
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage
-var<workgroup> part: array<f32, PART_SIZE>;       // [ROWS, PART_STRIDE] a thread's share of its team's rows
-var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
-var<workgroup> sums: array<f32, SUMS_SIZE>;       // [PARTS, BLOCK_ROWS]
-var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
 var<private> sum_sq: f32;
 var<private> two_23: u32;       // the bits of 2^23, which would otherwise be written into an instruction of its own for every weight
 var<private> acc_0: vec4<f32>; // a row's sum in four parts: one addition a number, and none across
@@ -132,8 +124,8 @@ fn unknown_zero(num_groups: vec3<u32>) -> u32 {
     return num_groups.z - 1u;
 }
 
-// Computes sum over k of W[row, k] * input[k] for a block of rows; row_sum and inv_rms may be called behind it. The order of
-// summation is fixed. Blocks are computed in order from 0 on, as inputs that are all in workgroup memory are brought once.
+// Computes sum over k of W[row, k] * input[k] for a block of rows; stored_row, row_sum and inv_rms may be called behind it.
+// The order of summation is fixed. Blocks are computed in order from 0 on, as inputs that are all in workgroup memory are brought once.
 fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     two_23 = 0x4b000000u + zero;
     let lane = tid % THREADS_PER_ROW;
@@ -172,10 +164,13 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
                 }
                 if (DIRECT == 0u && round == 0u && bring) {
                     // Behind the first loads, which are under way meanwhile.
-                    if (stage > 0u) {
+                    if (stage > 0u || block > 0u) {
                         workgroupBarrier();
                     }
                     stage_inputs(stage, tid);
+                    if (stage + 1u == STAGES) {
+                        share_squares(tid);
+                    }
                     workgroupBarrier();
                 }
                 add_products(w0, load);
@@ -196,10 +191,13 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
         var even = load_rows(from_a, from_b, lane);
         for (var stage = 0u; stage < STAGES + zero; stage++) {
             if (bring) {
-                if (stage > 0u) {
+                if (stage > 0u || block > 0u) {
                     workgroupBarrier();
                 }
                 stage_inputs(stage, tid);
+                if (stage + 1u == STAGES) {
+                    share_squares(tid);
+                }
                 workgroupBarrier();
             }
             for (var round = 0u; round < STAGE_ROUNDS + zero; round += 2u) {
@@ -214,59 +212,5 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             }
         }
     }
-    // Two flat steps instead of a tree: a barrier costs more than a thread's few additions.
-    part[tid] = across(acc_0);
-    if (ROWS > 1u) {
-        part[PART_STRIDE + tid] = across(acc_1);
-    }
-    if (ROWS > 2u) {
-        part[2u * PART_STRIDE + tid] = across(acc_2);
-        part[3u * PART_STRIDE + tid] = across(acc_3);
-    }
-    if (ROWS > 4u) {
-        part[4u * PART_STRIDE + tid] = across(acc_4);
-        part[5u * PART_STRIDE + tid] = across(acc_5);
-        part[6u * PART_STRIDE + tid] = across(acc_6);
-        part[7u * PART_STRIDE + tid] = across(acc_7);
-    }
-    if (HAS_NORM) {
-        part_sq[tid] = sum_sq;
-    }
-    workgroupBarrier();
-    if (tid < PARTS * BLOCK_ROWS) {
-        let row_of_block = tid / PARTS;
-        let begin = row_of_block % ROWS * PART_STRIDE + row_of_block / ROWS * THREADS_PER_ROW + tid % PARTS;
-        var sum = 0.0;
-        for (var i = 0u; i < THREADS_PER_ROW; i += PARTS) {
-            sum += part[begin + i];
-        }
-        sums[tid % PARTS * BLOCK_ROWS + row_of_block] = sum;
-    }
-    if (HAS_NORM && tid >= WORKGROUP_SIZE - SQUARE_PARTS) {
-        let begin = tid - (WORKGROUP_SIZE - SQUARE_PARTS);
-        var sum = 0.0;
-        for (var i = 0u; i < SQUARE_THREADS; i += SQUARE_PARTS) {
-            sum += part_sq[begin + i];
-        }
-        sums_sq[begin] = sum;
-    }
-    workgroupBarrier();
-}
-
-// The product of a row of the block, 0 to BLOCK_ROWS-1.
-fn row_sum(row_of_block: u32) -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < PARTS; i++) {
-        sum += sums[i * BLOCK_ROWS + row_of_block];
-    }
-    return sum;
-}
-
-// 1 / sqrt(mean of the squares of n inputs + EPS), what RMSNorm divides by.
-fn inv_rms(n: u32, eps: f32) -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < SQUARE_PARTS; i++) {
-        sum += sums_sq[i];
-    }
-    return 1.0 / sqrt(sum / f32(n) + eps);
+    add_shares(tid);
 }

@@ -105,6 +105,19 @@ func (v MatvecShape) AddConsts(consts map[string]uint32, kPad int, weight string
 	}
 }
 
+// UseSubgroups has a matrix-vector kernel with these options, whose shape AddConsts has set, add up its sums by subgroups of
+// size threads, if it can; 0: there are none. On anything else it does nothing. Device and WGSL compiler must know subgroups
+// (wgpu's does not), and their size must be a constant.
+func (o *Options) UseSubgroups(size int) {
+	threads := o.Consts["THREADS_PER_ROW"]
+	lanes := min(uint32(size), threads)
+	if size < 2 || size&(size-1) != 0 || threads == 0 || o.Consts["WORKGROUP_SIZE"] < uint32(size) || lanes < o.Consts["ROWS"] {
+		return
+	}
+	o.Subgroups = true
+	o.Consts["SUBGROUP_SIZE"], o.Consts["LANES"] = uint32(size), lanes
+}
+
 // String is the shape in few letters, for names and tables: "8x64/256 direct" are 8 rows for every 64 of 256 threads.
 func (v MatvecShape) String() string {
 	s := fmt.Sprintf("%dx%d/%d", v.Rows, v.ThreadsPerRow, v.Workgroup)

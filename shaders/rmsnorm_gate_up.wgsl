@@ -34,10 +34,12 @@ fn input4(i: u32) -> vec4<f32> {
 }
 
 const HAS_NORM: bool = true;
+const PAIRS: bool = true; // rows 2i and 2i+1 are stored by the same thread
 
 //#include weight
 //#include dot
 //#include matvec
+//#include matvec_sums
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rmsnorm_gate_up(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
@@ -46,10 +48,11 @@ fn rmsnorm_gate_up(@builtin(local_invocation_index) tid: u32, @builtin(workgroup
     for (var block = 0u; block < num_blocks(zero) && first + block * BLOCK_ROWS < NUM_ROWS; block++) {
         let row = first + block * BLOCK_ROWS;
         matvec(row, tid, block, zero);
-        if (2u * tid < BLOCK_ROWS && row + 2u * tid < NUM_ROWS) {
+        let n = stored_row(tid);
+        if (n < BLOCK_ROWS && row + n < NUM_ROWS) {
             let scale = inv_rms(HIDDEN, EPS);
-            let gate = row_sum(2u * tid) * scale;
-            mlp[(ROW_START + row) / 2u + tid] = gate / (1.0 + exp(-gate)) * (row_sum(2u * tid + 1u) * scale);
+            let gate = row_sum(n) * scale;
+            mlp[(ROW_START + row + n) / 2u] = gate / (1.0 + exp(-gate)) * (row_sum(n + 1u) * scale);
         }
     }
 }

@@ -23,11 +23,13 @@ var files embed.FS
 
 // Options choose a kernel's number formats and constants.
 type Options struct {
-	Label  string            // for errors; default: the kernel's name
-	Weight string            // "bf16", "q8" or "q4": which weight_*.wgsl and dot_*.wgsl `//#include weight` and `dot` paste; default bf16
-	KV     string            // "f16" or "f32": which kv_*.wgsl `//#include kv` pastes; default f16
-	Consts map[string]uint32 // values of u32 overrides; those not named keep their defaults
-	Floats map[string]float32
+	Label  string // for errors; default: the kernel's name
+	Weight string // "bf16", "q8" or "q4": which weight_*.wgsl and dot_*.wgsl `//#include weight` and `dot` paste; default bf16
+	KV     string // "f16" or "f32": which kv_*.wgsl `//#include kv` pastes; default f16
+	// Subgroups chooses lib_*_subgroups.wgsl where there is one; see UseSubgroups.
+	Subgroups bool
+	Consts    map[string]uint32 // values of u32 overrides; those not named keep their defaults
+	Floats    map[string]float32
 }
 
 var (
@@ -61,6 +63,10 @@ func Specialize(name string, opt Options) (gpu.KernelDesc, error) {
 	if err != nil || isInclude(name) {
 		return gpu.KernelDesc{}, fmt.Errorf("shaders: no kernel %q (there are %s)", name, strings.Join(Names(), ", "))
 	}
+	enable := ""
+	if opt.Subgroups && strings.Contains(src, includeSums) {
+		enable = "enable subgroups;\n"
+	}
 	if src, err = expand(name, src, opt); err != nil {
 		return gpu.KernelDesc{}, err
 	}
@@ -77,7 +83,16 @@ func Specialize(name string, opt Options) (gpu.KernelDesc, error) {
 	if label == "" {
 		label = name
 	}
-	return gpu.KernelDesc{Label: label, WGSL: src, Entry: name, Bindings: kinds}, nil
+	return gpu.KernelDesc{Label: label, WGSL: enable + src, Entry: name, Bindings: kinds}, nil
+}
+
+// includeSums pastes what has a variant with subgroups.
+const includeSums = "\n//#include matvec_sums\n"
+
+// HasSubgroupVariant tells whether a kernel changes with Options.Subgroups.
+func HasSubgroupVariant(name string) bool {
+	src, err := read(name)
+	return err == nil && strings.Contains(src, includeSums)
 }
 
 func read(name string) (string, error) {
@@ -92,6 +107,10 @@ func expand(name, src string, opt Options) (string, error) {
 		what := includeRE.FindStringSubmatch(line)[1]
 		file := "lib_" + what
 		switch what {
+		case "matvec_sums":
+			if opt.Subgroups {
+				file += "_subgroups"
+			}
 		case "weight", "dot":
 			file = what + "_" + orDefault(opt.Weight, "bf16")
 		case "kv":

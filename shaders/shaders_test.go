@@ -82,3 +82,34 @@ func TestPrefillChunks(t *testing.T) {
 		}
 	}
 }
+
+// TestUseSubgroups: a team's rows are spread over the lanes of one subgroup, so there must be as many lanes as rows.
+func TestUseSubgroups(t *testing.T) {
+	for _, c := range []struct {
+		shape shaders.MatvecShape
+		size  int
+		lanes uint32 // 0: without subgroups
+	}{
+		{shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}, 32, 32},
+		{shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 8, Rows: 4}, 32, 8},
+		{shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 256, Rows: 8}, 16, 16},
+		{shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 64, Rows: 8}, 4, 0},
+		{shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 64, Rows: 1}, 128, 0},
+		{shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}, 0, 0},
+		{shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}, 24, 0},
+	} {
+		opt := shaders.Options{Weight: "bf16", Consts: map[string]uint32{}}
+		c.shape.AddConsts(opt.Consts, 1024, opt.Weight, 16<<10)
+		opt.UseSubgroups(c.size)
+		if opt.Consts["LANES"] != c.lanes || opt.Subgroups != (c.lanes > 0) {
+			t.Errorf("%s, subgroups of %d: %v, %d lanes", c.shape, c.size, opt.Subgroups, opt.Consts["LANES"])
+		}
+		desc, err := shaders.Specialize("residual_proj", opt)
+		if err != nil || strings.HasPrefix(desc.WGSL, "enable subgroups;") != (c.lanes > 0) {
+			t.Errorf("%s, subgroups of %d: %v, %.20q", c.shape, c.size, err, desc.WGSL)
+		}
+		if bytes, ok := gpu.ReadWGSL(desc.WGSL).WorkgroupBytes(); !ok || bytes > 16<<10 {
+			t.Errorf("%s, subgroups of %d: %d bytes of workgroup memory, %v", c.shape, c.size, bytes, ok)
+		}
+	}
+}

@@ -218,6 +218,7 @@ func (r *Runner) matvec(name, kernel string, m *matrix, opt shaders.Options, bin
 	}
 	opt.Weight = string(m.dtype)
 	v.AddConsts(opt.Consts, m.kPad, opt.Weight, matvecBytes(r.dev.Limits()))
+	opt.UseSubgroups(r.subgroups)
 	rowsPerGroup := v.GroupRows()
 	var steps []dispatch
 	for _, p := range m.parts {

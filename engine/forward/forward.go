@@ -75,6 +75,7 @@ type Runner struct {
 
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 
+	subgroups   int // threads of each, 0: decode products do without
 	kernels     map[string]gpu.Kernel
 	loading     bool                   // kernels need not be compiled yet
 	compiling   []func() error         // what they wait for
@@ -141,6 +142,7 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 	if r.tuned == nil {
 		r.tuned = map[string]MatvecShape{}
 	}
+	r.subgroups = subgroupSize(dev)
 	if err := r.load(m, opt.Progress); err != nil {
 		r.Close()
 		return nil, err
@@ -159,7 +161,11 @@ func (r *Runner) Memory() Memory { return r.memory }
 // Describe says what runs the model.
 func (r *Runner) Describe() string {
 	info := r.dev.Info()
-	return fmt.Sprintf("GPU %s (%s, %s), weights %s, KV %s", info.Name, info.Backend, info.Library, r.dtypeNames, r.shape.kv)
+	text := fmt.Sprintf("GPU %s (%s, %s), weights %s, KV %s", info.Name, info.Backend, info.Library, r.dtypeNames, r.shape.kv)
+	if r.subgroups > 0 {
+		text += fmt.Sprintf(", subgroups of %d", r.subgroups)
+	}
+	return text
 }
 
 // Close frees all device memory of this model; the device stays open.

@@ -64,24 +64,40 @@ type matvecCase struct {
 	shape             shaders.MatvecShape
 }
 
-func matvecCases() []Case {
+// matvecShapes are for all devices, subgroupShapes for kernels with subgroups, however large they are: teams of less than one
+// and of exactly one.
+var matvecShapes = []matvecCase{
+	{k: 64, rows: 2, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 4, Rows: 4}},
+	{k: 100, rows: 70, rowStart: 32, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 8, Rows: 1}},
+	{k: 1024, rows: 34, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}},
+	{k: 2600, rows: 18, rowStart: 16, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 64, Rows: 2}},
+	{k: 4500, rows: 6, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 16, Rows: 8}},
+	{k: 3000, rows: 10, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 64, Rows: 1}},
+	{k: 1000, rows: 40, rowStart: 8, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 2, Direct: true}},
+	{k: 3072, rows: 20, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 256, Rows: 8, Direct: true}},
+	{k: 1100, rows: 90, rowStart: 16, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 8, Rows: 2, Blocks: 3}},
+	{k: 6000, rows: 50, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4, Blocks: 2}},
+	{k: 500, rows: 30, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 16, Rows: 1, Direct: true, Blocks: 4}},
+}
+
+var subgroupShapes = []matvecCase{
+	{k: 70, rows: 70, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 2, Rows: 1}},
+	{k: 130, rows: 66, rowStart: 4, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 2, Rows: 2}},
+	{k: 500, rows: 34, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 4, Rows: 1}},
+	{k: 600, rows: 70, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 4, Rows: 2, Direct: true}},
+	{k: 1000, rows: 18, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 32, Rows: 1}},
+	{k: 1500, rows: 34, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 8}},
+	{k: 700, rows: 34, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 16, Rows: 4, Direct: true}},
+}
+
+func matvecCases() []Case { return matvecCasesIn(matvecShapes) }
+
+func matvecCasesIn(shapes []matvecCase) []Case {
 	var all []Case
 	seed := uint64(0)
 	for _, kernel := range []string{"rmsnorm_qkv", "rmsnorm_gate_up", "rmsnorm_lm_head", "residual_proj"} {
 		for _, weight := range Weights {
-			for _, c := range []matvecCase{
-				{k: 64, rows: 2, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 4, Rows: 4}},
-				{k: 100, rows: 70, rowStart: 32, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 8, Rows: 1}},
-				{k: 1024, rows: 34, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}},
-				{k: 2600, rows: 18, rowStart: 16, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 64, Rows: 2}},
-				{k: 4500, rows: 6, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 16, Rows: 8}},
-				{k: 3000, rows: 10, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 64, Rows: 1}},
-				{k: 1000, rows: 40, rowStart: 8, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 2, Direct: true}},
-				{k: 3072, rows: 20, shape: shaders.MatvecShape{Workgroup: 256, ThreadsPerRow: 256, Rows: 8, Direct: true}},
-				{k: 1100, rows: 90, rowStart: 16, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 8, Rows: 2, Blocks: 3}},
-				{k: 6000, rows: 50, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4, Blocks: 2}},
-				{k: 500, rows: 30, shape: shaders.MatvecShape{Workgroup: 64, ThreadsPerRow: 16, Rows: 1, Direct: true, Blocks: 4}},
-			} {
+			for _, c := range shapes {
 				if c.shape.Direct && weight != "bf16" {
 					continue
 				}

@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights/half"
@@ -87,6 +89,35 @@ func Cases() []Case {
 		all = append(all, more()...)
 	}
 	return all
+}
+
+// subgroupsOf separates the name of a case from the size of the subgroups that it runs with.
+const subgroupsOf = " subgroups="
+
+// SubgroupCases lists the cases of Cases whose kernels have a variant with subgroups, on a device where they have size threads
+// each, and more in shapes that only those take.
+func SubgroupCases(size int) []Case {
+	var all []Case
+	for _, c := range append(Cases(), matvecCasesIn(subgroupShapes)...) {
+		kernels, _, _ := strings.Cut(c.Name, "/")
+		if !slices.ContainsFunc(strings.Split(kernels, "+"), shaders.HasSubgroupVariant) {
+			continue
+		}
+		all = append(all, Case{fmt.Sprint(c.Name, subgroupsOf, size), func() *Setup {
+			s := c.Build()
+			for i := range s.Steps {
+				s.Steps[i].Options.UseSubgroups(size)
+			}
+			return s
+		}})
+	}
+	return all
+}
+
+// WithoutSubgroups is the name of the same case of Cases.
+func (c Case) WithoutSubgroups() string {
+	name, _, _ := strings.Cut(c.Name, subgroupsOf)
+	return name
 }
 
 // registered holds the functions that make the cases; each file with cases adds its own in init.

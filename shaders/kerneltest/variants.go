@@ -30,3 +30,22 @@ func Variants() ([]gpu.KernelDesc, error) {
 	}
 	return all, nil
 }
+
+// SubgroupVariants returns likewise every kernel that has a variant with subgroups; labels end in "/subgroups". A device that
+// has the feature must compile all of them.
+func SubgroupVariants() ([]gpu.KernelDesc, error) {
+	var all []gpu.KernelDesc
+	for _, name := range shaders.Names() {
+		if !shaders.HasSubgroupVariant(name) {
+			continue
+		}
+		for _, weight := range Weights {
+			desc, err := shaders.Specialize(name, shaders.Options{Weight: weight, Subgroups: true, Label: fmt.Sprintf("%s/%s/subgroups", name, weight)})
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, desc)
+		}
+	}
+	return all, nil
+}

@@ -37,6 +37,13 @@ func TestCompile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d.Limits().HasSubgroups {
+		more, err := kerneltest.SubgroupVariants()
+		if err != nil {
+			t.Fatal(err)
+		}
+		variants = append(variants, more...)
+	}
 	waits := make([]func() error, len(variants))
 	kernels := make([]gpu.Kernel, len(variants))
 	for i, desc := range variants {
@@ -57,15 +64,21 @@ func TestCompile(t *testing.T) {
 // TestParity runs the kernels' parity cases, as shaders/parity_test.go does natively, and prints as a line of JSON, by
 // kernel and buffer, the largest error and the largest difference from the native device.
 func TestParity(t *testing.T) {
-	runner := kerneltest.NewRunner(open(t))
+	d := open(t)
+	runner := kerneltest.NewRunner(d)
 	defer runner.Close()
+	cases := kerneltest.Cases()
+	if l := d.Limits(); l.HasSubgroups && l.SubgroupMinSize == l.SubgroupMaxSize {
+		t.Logf("subgroups of %d", l.SubgroupMinSize)
+		cases = append(cases, kerneltest.SubgroupCases(int(l.SubgroupMinSize))...)
+	}
 	outputs := nativeOutputs(t)
 	type row struct {
 		Tolerance, Error float64
 		Difference       *float64 `json:",omitempty"` // from the native device
 	}
 	table := map[string]*row{}
-	for _, c := range kerneltest.Cases() {
+	for _, c := range cases {
 		kernel, _, _ := strings.Cut(c.Name, "/")
 		t.Run(c.Name, func(t *testing.T) {
 			results, err := runner.Measure(c)
@@ -79,14 +92,15 @@ func TestParity(t *testing.T) {
 				}
 				table[key].Tolerance, table[key].Error = max(table[key].Tolerance, r.Tolerance), max(table[key].Error, r.MaxRelErr)
 			}
-			if outputs == nil {
+			native := outputs[c.WithoutSubgroups()]
+			if outputs == nil || native == nil && c.Name != c.WithoutSubgroups() { // shapes that only subgroups take
 				return
 			}
 			got, err := runner.Outputs(c)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for buffer, diff := range kerneltest.Differences(c, got, outputs[c.Name]) {
+			for buffer, diff := range kerneltest.Differences(c, got, native) {
 				r := table[kernel+" "+buffer]
 				if r.Difference != nil {
 					diff = max(diff, *r.Difference)
