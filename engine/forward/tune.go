@@ -40,10 +40,10 @@ func tuneCandidates(m *matrix, limits gpu.Limits) []MatvecShape {
 }
 
 var candidateShapes = map[weights.DType][]MatvecShape{
-	weights.BF16: append(staged("2x16/128 2x32/256 2x64/256 4x64/256 8x128/256"),
+	weights.BF16: append(staged("2x16/128 2x64/256 4x64/256"),
 		direct("2x64/128 2x64/256 2x128/128 2x128/256 2x256/256 4x64/128 4x128/128")...),
-	weights.Q8: staged("1x32/256 1x64/256 2x16/128 2x16/256 2x32/256 2x64/256 2x128/256 4x32/256 4x64/128 4x64/256 4x128/128 8x16/256 8x64/128"),
-	weights.Q4: staged("1x32/128 1x32/256 1x64/256 2x8/256 2x16/256 2x32/128 2x32/256 2x64/256 4x8/256 4x16/256 4x32/256 4x64/256 8x16/128 8x64/128"),
+	weights.Q8: staged("1x64/256 2x16/256 2x32/256 2x64/256 2x128/256 4x32/256 4x64/256 8x16/256"),
+	weights.Q4: staged("1x32/256 1x64/256 2x16/256 2x32/256 2x64/256 4x8/256 4x16/256 4x32/256 4x64/256 8x16/128"),
 }
 
 func staged(list string) []MatvecShape { return parseShapes(list, false) }
