@@ -2,7 +2,10 @@ package shaders
 
 // How the decode matrix-vector kernels (lib_matvec.wgsl) are spread over threads, and the constants that follow from it.
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // MatvecShape spreads a matrix-vector product over threads.
 type MatvecShape struct {
@@ -120,12 +123,18 @@ func (o *Options) UseSubgroups(size int) {
 
 // String is the shape in few letters, for names and tables: "8x64/256 direct" are 8 rows for every 64 of 256 threads.
 func (v MatvecShape) String() string {
-	s := fmt.Sprintf("%dx%d/%d", v.Rows, v.ThreadsPerRow, v.Workgroup)
+	var parts []string
+	if v.Rows > 0 {
+		parts = append(parts, fmt.Sprintf("%dx%d/%d", v.Rows, v.ThreadsPerRow, v.Workgroup))
+	}
 	if v.Direct {
-		s += " direct"
+		parts = append(parts, "direct")
 	}
 	if v.Blocks > 1 {
-		s += fmt.Sprintf(", %d blocks", v.Blocks)
+		parts = append(parts, fmt.Sprintf("%d blocks", v.Blocks))
 	}
-	return s
+	if v.Prefetch > 0 || v.Rows == 0 {
+		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))
+	}
+	return strings.Join(parts, " ")
 }

@@ -144,13 +144,13 @@ func (r *benchReport) print(w io.Writer) error {
 	}
 	for i, t := range r.Tuning {
 		if i == 0 {
-			fmt.Fprintf(w, "\n%-18s %-20s %10s %8s\n", "kernel", "rows x threads", "us", "GB/s")
+			fmt.Fprintf(w, "\n%-18s %-24s %10s %8s\n", "kernel", "rows x threads", "us", "GB/s")
 		}
 		mark := ""
 		if t.Chosen {
 			mark = " *"
 		}
-		fmt.Fprintf(w, "%-18s %-20s %10.2f %8.0f%s\n", t.Kernel, t.MatvecShape, 1e6*t.Seconds, t.BytesPerSecond/1e9, mark)
+		fmt.Fprintf(w, "%-18s %-24s %10.2f %8.0f%s\n", t.Kernel, t.MatvecShape, 1e6*t.Seconds, t.BytesPerSecond/1e9, mark)
 	}
 	return nil
 }

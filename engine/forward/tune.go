@@ -120,17 +120,15 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 			return rows, err
 		}
 	}
-	if err := r.tunePrefetch(rounds); err != nil {
-		return rows, err
-	}
+	prefetch, err := r.tunePrefetch(rounds)
 	clear(r.decode)
 	clear(r.decodeAhead)
-	return rows, nil
+	return append(rows, prefetch...), err
 }
 
 // tunePrefetch finds out how much of gate_up's weights attention had better bring into the cache: none, unless a decode step
-// of a short context gets faster by minPrefetchGain.
-func (r *Runner) tunePrefetch(rounds int) error {
+// of a short context gets faster by minPrefetchGain. A row's time is that of a step without lm_head; Prefetch alone is set.
+func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 	const minPrefetchGain = 0.01
 	key := tuningKey(prefetched, r.tunedMatrix(prefetched))
 	groups := r.shape.NumKeyValueHeads * r.shape.qTiles
@@ -158,30 +156,39 @@ func (r *Runner) tunePrefetch(rounds int) error {
 		return r.timing(steps, passSize{tokens: 1, splits: 1}), nil
 	}
 	best := 0
+	var rows []TuneRow
 	if len(choices) > 1 {
 		var timings []*timing
 		for _, n := range choices {
 			t, err := record(n)
 			if err != nil {
-				return fmt.Errorf("forward: tuning the prefetch: %w", err)
+				return nil, fmt.Errorf("forward: tuning the prefetch: %w", err)
 			}
 			t.before = r.tuneInput
 			timings = append(timings, t)
 		}
 		if err := timings[0].raiseClocks(); err != nil {
-			return err
+			return nil, err
 		}
 		if err := timeInTurns(timings, 2*rounds); err != nil {
-			return err
+			return nil, err
+		}
+		var bytes uint64
+		for i := range r.layers {
+			w := &r.layers[i].weights
+			bytes += w.qkv.bytes() + w.o.bytes() + w.gateUp.bytes() + w.down.bytes()
 		}
 		for i, t := range timings {
-			if t.median() < (1-minPrefetchGain)*timings[0].median() && t.median() < timings[best].median() {
+			seconds := t.median()
+			rows = append(rows, TuneRow{Kernel: "decode step", MatvecShape: MatvecShape{Prefetch: choices[i]}, Seconds: seconds, BytesPerSecond: float64(bytes) / seconds})
+			if seconds < (1-minPrefetchGain)*rows[0].Seconds && seconds < rows[best].Seconds {
 				best = i
 			}
 		}
+		rows[best].Chosen = true
 	}
 	_, err := record(choices[best])
-	return err
+	return rows, err
 }
 
 // prefetchBytes is what a workgroup of attention prefetches.

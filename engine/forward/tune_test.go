@@ -65,3 +65,46 @@ func TestTuning(t *testing.T) {
 	}
 	check("damaged", third)
 }
+
+// Blocks of rows and a prefetch are tried on matrices that are large enough, and change nothing but the time.
+func TestTuningLarge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads megabytes of weights hundreds of times")
+	}
+	dev := testdevice.Open(t)
+	c := goldentest.RandomConfig(7)
+	c.NumHiddenLayers, c.HiddenSize, c.IntermediateSize, c.VocabSize = 1, 512, 2080, 2200
+	c.NumAttentionHeads, c.NumKeyValueHeads, c.HeadDim = 8, 2, 64
+	dir := goldentest.ModelOf(t, c, 7, weights.BF16)
+	ids := []int32{1, 2, 3, 4, 5}
+	run := func(r *forward.Runner) []float32 {
+		return goldentest.NewTimeline(t, "large", r, 8).Run(ids, 1, nil)
+	}
+	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
+	first := open(t, dev, dir, opt)
+	want := run(first)
+	rows, err := first.Tune(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, steps := 0, 0
+	for _, row := range rows {
+		if row.Blocks > 1 {
+			blocks++
+		}
+		if row.Kernel == "decode step" {
+			steps++
+		}
+	}
+	if blocks == 0 || steps < 2 {
+		t.Errorf("%d candidates with blocks, %d prefetches", blocks, steps)
+	}
+	opt.Tuning = first.Tuning()
+	for key, v := range opt.Tuning {
+		v.Blocks, v.Prefetch = 3, 5
+		opt.Tuning[key] = v
+	}
+	if rel, text := goldentest.Diff(want, run(open(t, dev, dir, opt)), len(ids)); rel > 1e-5 {
+		t.Errorf("logits with blocks and prefetch differ from the default shapes': %s", text)
+	}
+}
