@@ -63,22 +63,7 @@ var<private> s7: vec4<f32>;
 
 // Output of this thread's row i (4*oy + i, from 4 on 32 + 4*oy + i-4), columns 8*ox..8*ox+3 (lo) and 8*ox+4..8*ox+7 (hi); not
 // normalised until the end.
-var<private> lo0: vec4<f32>;
-var<private> lo1: vec4<f32>;
-var<private> lo2: vec4<f32>;
-var<private> lo3: vec4<f32>;
-var<private> lo4: vec4<f32>;
-var<private> lo5: vec4<f32>;
-var<private> lo6: vec4<f32>;
-var<private> lo7: vec4<f32>;
-var<private> hi0: vec4<f32>;
-var<private> hi1: vec4<f32>;
-var<private> hi2: vec4<f32>;
-var<private> hi3: vec4<f32>;
-var<private> hi4: vec4<f32>;
-var<private> hi5: vec4<f32>;
-var<private> hi6: vec4<f32>;
-var<private> hi7: vec4<f32>;
+//#include outer
 
 // Index of the first vector of a position's head in the caches.
 fn cache_index(pos: u32, kv_head: u32) -> u32 {
@@ -143,26 +128,6 @@ fn add_scores(half: u32, d4: u32, tx: u32, ty: u32) {
 // Scores against position pos are the lowest for rows whose limit it is past.
 fn masked(s: vec4<f32>, pos: u32, limit: vec4<u32>) -> vec4<f32> {
     return select(vec4<f32>(LOWEST), s, vec4<u32>(pos) <= limit);
-}
-
-// Adds one position: its weights in this thread's eight rows, its value in the eight columns.
-fn add_outer(w_lo: vec4<f32>, w_hi: vec4<f32>, v_lo: vec4<f32>, v_hi: vec4<f32>) {
-    lo0 += w_lo.x * v_lo;
-    hi0 += w_lo.x * v_hi;
-    lo1 += w_lo.y * v_lo;
-    hi1 += w_lo.y * v_hi;
-    lo2 += w_lo.z * v_lo;
-    hi2 += w_lo.z * v_hi;
-    lo3 += w_lo.w * v_lo;
-    hi3 += w_lo.w * v_hi;
-    lo4 += w_hi.x * v_lo;
-    hi4 += w_hi.x * v_hi;
-    lo5 += w_hi.y * v_lo;
-    hi5 += w_hi.y * v_hi;
-    lo6 += w_hi.z * v_lo;
-    hi6 += w_hi.z * v_hi;
-    lo7 += w_hi.w * v_lo;
-    hi7 += w_hi.w * v_hi;
 }
 
 // Adds a round's eight positions.

@@ -15,18 +15,6 @@ fn add_word(sum: vec4<f32>, w: u32, x: vec4<f32>) -> vec4<f32> {
     return fma(shifted_q8(w, two_23), x, sum);
 }
 
-// Sums of up to eight rows over one load, before their scales.
-struct RowSums {
-    a: vec4<f32>,
-    b: vec4<f32>,
-    c: vec4<f32>,
-    d: vec4<f32>,
-    e: vec4<f32>,
-    f: vec4<f32>,
-    g: vec4<f32>,
-    h: vec4<f32>,
-}
-
 // Adds one word of every row.
 fn add_words(s: RowSums, a: vec4<u32>, b: vec4<u32>, x: vec4<f32>) -> RowSums {
     var sum = s;
@@ -54,18 +42,5 @@ fn add_products(w: RowLoads, load: u32) {
     s = add_words(s, vec4<u32>(w.a.y, w.b.y, w.c.y, w.d.y), vec4<u32>(w.e.y, w.f.y, w.g.y, w.h.y), x4(load, 1u));
     s = add_words(s, vec4<u32>(w.a.z, w.b.z, w.c.z, w.d.z), vec4<u32>(w.e.z, w.f.z, w.g.z, w.h.z), x4(load, 2u));
     s = add_words(s, vec4<u32>(w.a.w, w.b.w, w.c.w, w.d.w), vec4<u32>(w.e.w, w.f.w, w.g.w, w.h.w), x4(load, 3u));
-    acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
-    if (ROWS > 1u) {
-        acc_1 = fma(vec4<f32>(w.scale_a.y), s.b, acc_1);
-    }
-    if (ROWS > 2u) {
-        acc_2 = fma(vec4<f32>(w.scale_a.z), s.c, acc_2);
-        acc_3 = fma(vec4<f32>(w.scale_a.w), s.d, acc_3);
-    }
-    if (ROWS > 4u) {
-        acc_4 = fma(vec4<f32>(w.scale_b.x), s.e, acc_4);
-        acc_5 = fma(vec4<f32>(w.scale_b.y), s.f, acc_5);
-        acc_6 = fma(vec4<f32>(w.scale_b.z), s.g, acc_6);
-        acc_7 = fma(vec4<f32>(w.scale_b.w), s.h, acc_7);
-    }
+    add_scaled(s, w);
 }

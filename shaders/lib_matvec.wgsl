@@ -45,6 +45,36 @@ struct RowLoads {
     scale_b: vec4<f32>,
 }
 
+// Sums of up to eight rows over one load, before their scales.
+struct RowSums {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+}
+
+// Adds a load's sums with their scales to the rows'; for the quantized formats.
+fn add_scaled(s: RowSums, w: RowLoads) {
+    acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
+    if (ROWS > 1u) {
+        acc_1 = fma(vec4<f32>(w.scale_a.y), s.b, acc_1);
+    }
+    if (ROWS > 2u) {
+        acc_2 = fma(vec4<f32>(w.scale_a.z), s.c, acc_2);
+        acc_3 = fma(vec4<f32>(w.scale_a.w), s.d, acc_3);
+    }
+    if (ROWS > 4u) {
+        acc_4 = fma(vec4<f32>(w.scale_b.x), s.e, acc_4);
+        acc_5 = fma(vec4<f32>(w.scale_b.y), s.f, acc_5);
+        acc_6 = fma(vec4<f32>(w.scale_b.z), s.g, acc_6);
+        acc_7 = fma(vec4<f32>(w.scale_b.w), s.h, acc_7);
+    }
+}
+
 // Load `load` of the rows that start at loads from_a.x to from_b.w.
 fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, load: u32) -> RowLoads {
     let at = min(load, LOADS_PER_ROW - 1u); // past the end inputs are zero
