@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 )
 
 // benchRow is a measurement, with the time that this thread took beside that of all (cpu_seconds_per_token).
@@ -44,6 +45,16 @@ func (p *program) bench(r *request) (any, error) {
 		rows = append(rows, benchRow{row, c.busyPer(r.Generate)})
 	}
 	return rows, nil
+}
+
+// roofline is how many bytes a second the device reads when it does nothing else.
+func (p *program) roofline(r *request) (any, error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	if p.engine == nil {
+		return nil, errNotLoaded
+	}
+	return forward.ReadBandwidth(p.device, 256<<20, r.Repetitions)
 }
 
 // tune measures the ways to spread the kernels over threads; from then on the model runs with the fastest.

@@ -54,6 +54,8 @@ func (p *program) answer(r *request) (result any, err error) {
 		return p.tokenize(r)
 	case "stats":
 		return p.stats()
+	case "roofline":
+		return p.roofline(r)
 	case "bench":
 		return p.bench(r)
 	case "tune":

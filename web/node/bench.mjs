@@ -76,6 +76,7 @@ try {
     return { wasm_bytes: wasmBytes, go_heap_bytes: heapBytes, resident_bytes: process.memoryUsage().rss };
   };
   const warm = await memory();
+  const roofline = await engine.request("roofline", { repetitions });
   const rows = [];
   for (const depth of depths) {
     for (const prompt of prompts) rows.push(...(await engine.request("bench", { prompt, depth, repetitions })));
@@ -87,7 +88,7 @@ try {
     model: values.synth ? `random ${values.synth} ${values.dtype}` : info.name, adapter: info.adapter, runs, features: info.features, kv: values.kv, context_tokens: info.contextTokens,
     weight_bytes: info.bytes, device_bytes: weightBytes + kvBytes + activationBytes,
     start_seconds: startSeconds, load_seconds: loadSeconds, warm_up_seconds: warmSeconds, tune_seconds: tuneSeconds,
-    memory_warm: warm, memory_end: end, peak_resident_bytes: process.resourceUsage().maxRSS * 1024, tuning: tuned, rows,
+    roofline_bytes_per_second: roofline, memory_warm: warm, memory_end: end, peak_resident_bytes: process.resourceUsage().maxRSS * 1024, tuning: tuned, rows,
   };
   if (values.json) console.log(JSON.stringify(report, null, 1));
   else print(report);
@@ -103,12 +104,13 @@ function print(r) {
   const line = (cells, widths) => console.log(cells.map((c, i) => (i === 0 ? String(c).padEnd(widths[i]) : String(c).padStart(widths[i]))).join(" "));
   console.log(`${r.model} (${mb(r.weight_bytes)}), kv ${r.kv}, ${r.context_tokens} tokens of context, ${mb(r.device_bytes)} on the device`);
   console.log(`${r.runs}\n${r.adapter}; features: ${r.features.join(", ") || "none"}`);
-  console.log(`started in ${r.start_seconds.toFixed(2)} s, loaded in ${r.load_seconds.toFixed(2)} s, warmed up in ${r.warm_up_seconds.toFixed(2)} s${r.tune_seconds > 0 ? `, tuned in ${r.tune_seconds.toFixed(2)} s` : ""}\n`);
-  const widths = [14, 12, 12, 12, 12, 16];
-  line(["test", "tokens/s", "ms/token", "GB/s", "CPU ms/token", "main thread ms"], widths);
+  console.log(`started in ${r.start_seconds.toFixed(2)} s, loaded in ${r.load_seconds.toFixed(2)} s, warmed up in ${r.warm_up_seconds.toFixed(2)} s${r.tune_seconds > 0 ? `, tuned in ${r.tune_seconds.toFixed(2)} s` : ""}, read roofline ${(r.roofline_bytes_per_second / 1e9).toFixed(0)} GB/s\n`);
+  const widths = [14, 12, 12, 12, 12, 12, 16];
+  line(["test", "tokens/s", "ms/token", "GB/s", "% roofline", "CPU ms/token", "main thread ms"], widths);
   for (const row of r.rows) {
     const bytes = row.bytes_per_second > 0 ? (row.bytes_per_second / 1e9).toFixed(1) : "-";
-    line([row.test, row.tokens_per_second.toFixed(1), (1000 / row.tokens_per_second).toFixed(4), bytes, (median(row.cpu_seconds_per_token) * 1000).toFixed(4), (median(row.busy_seconds_per_token) * 1000).toFixed(4)], widths);
+    const share = row.bytes_per_second > 0 ? ((100 * row.bytes_per_second) / r.roofline_bytes_per_second).toFixed(1) : "-";
+    line([row.test, row.tokens_per_second.toFixed(1), (1000 / row.tokens_per_second).toFixed(4), bytes, share, (median(row.cpu_seconds_per_token) * 1000).toFixed(4), (median(row.busy_seconds_per_token) * 1000).toFixed(4)], widths);
   }
   const memory = (name, m) => console.log(`${name}: wasm memory ${mb(m.wasm_bytes)}, Go heap ${mb(m.go_heap_bytes)}, resident ${mb(m.resident_bytes)}`);
   console.log();
@@ -117,7 +119,7 @@ function print(r) {
   console.log(`resident at its peak: ${mb(r.peak_resident_bytes)}`);
   for (const t of r.tuning) {
     if (!values["show-tuning"] && !t.chosen) continue;
-    const shape = `${t.rows}x${t.threads_per_row}/${t.workgroup}${t.direct ? " direct" : ""}`;
-    line([t.kernel, shape, (1e6 * t.seconds).toFixed(2) + " us", (t.bytes_per_second / 1e9).toFixed(0) + " GB/s", t.chosen ? "*" : ""], [10, 18, 12, 10, 2]);
+    const shape = [t.rows > 0 && `${t.rows}x${t.threads_per_row}/${t.workgroup}`, t.direct && "direct", t.blocks > 1 && `${t.blocks} blocks`, t.prefetch > 0 && `prefetch ${t.prefetch}`];
+    line([t.kernel, shape.filter(Boolean).join(" ") || "no prefetch", (1e6 * t.seconds).toFixed(2) + " us", (t.bytes_per_second / 1e9).toFixed(0) + " GB/s", t.chosen ? "*" : ""], [12, 24, 12, 10, 2]);
   }
 }
