@@ -10,7 +10,6 @@
 
 const TEAMS: u32 = WORKGROUP_SIZE / THREADS_PER_ROW;
 const BLOCK_ROWS: u32 = ROWS * TEAMS; // rows of a workgroup at a time
-const RESTAGE: bool = STAGES > 1u || DIRECT == 1u; // every block reads the inputs anew
 const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_VECS: u32 = STAGE_LOADS * VECS_PER_LOAD;
@@ -162,7 +161,7 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
     let from_a = min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
     let from_b = min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
-    let bring = block == 0u || RESTAGE;
+    let bring = block == 0u || STAGES > 1u || DIRECT == 1u; // inputs anew
     if (bring) {
         sum_sq = 0.0;
     }
