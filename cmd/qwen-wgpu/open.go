@@ -43,7 +43,7 @@ func (f *modelFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.adapter, "adapter", "", "GPU by number or part of its name, as doctor lists them (implies --device gpu)")
 	cmd.Flags().StringVar(&f.kv, "kv", "f16", "number format of the KV cache: f16 or f32")
 	cmd.Flags().IntVar(&f.context, "context", 0, fmt.Sprintf("tokens the KV cache holds (default %d, or the model's limit if that is less)", engine.DefaultContextTokens))
-	cmd.Flags().IntVar(&f.pass, "chunk", 0, "tokens of one prefill pass (default 512)")
+	cmd.Flags().IntVar(&f.pass, "chunk", 0, "tokens of one prefill pass (default: 2048 on a GPU with much memory, else 512)")
 	cmd.Flags().BoolVar(&f.trust, "no-verify", false, "do not check the model files' SHA-256 before they are used")
 	cmd.Flags().StringVar(&f.tune, "tune", "auto", "auto: measure a GPU's kernels on this model once and keep the result; off: run them in default shapes; again: measure anew")
 	_ = cmd.RegisterFlagCompletionFunc("tune", cobra.FixedCompletions([]string{"auto", "off", "again"}, cobra.ShellCompDirectiveNoFileComp))

@@ -24,7 +24,7 @@ type Options struct {
 	NumPages  int                    // pages of the KV arena; default: a context of min(4096, max_position_embeddings) tokens
 	PageSize  int                    // tokens a page; default 16
 	KVDType   runner.KVDType         // default f16
-	MaxTokens int                    // tokens a pass; default 512, less where a buffer would exceed the device's limits
+	MaxTokens int                    // tokens a pass; default 512, 2048 with much memory, less where a buffer would exceed the limits
 	Tuning    map[string]MatvecShape // of Runner.Tuning on the same adapter; what is missing is run in default shapes
 	// Progress is called while weights are uploaded, with bytes done and in all; may be nil.
 	Progress func(doneBytes, totalBytes int64)
