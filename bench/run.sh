@@ -8,6 +8,7 @@ shift
 program=$(dirname "$0")/../bin/qwen-wgpu
 [ -x "$program" ] || { echo "build it first: make build" >&2; exit 1; }
 mkdir -p "$out"
+failed=0
 for size in ${SIZES:-0.6b 1.7b 4b 8b}; do
   for format in ${FORMATS:-bf16 q8 q4}; do
     file=$out/$size-$format.txt
@@ -17,6 +18,8 @@ for size in ${SIZES:-0.6b 1.7b 4b 8b}; do
     else
       echo "$size $format failed: $file" >&2
       tail -n 3 "$file" >&2
+      failed=1
     fi
   done
 done
+exit $failed
