@@ -1,5 +1,13 @@
 // The random number of a token, and the step of the pass on to what was drawn. Included by kernels that draw, behind
-// lib_sampling and lib_fixed; they declare `params`, `vocab_state`, `pass_state`, `sampled` and the constants named here.
+// lib_sampling and lib_fixed; they declare `params`, `vocab_state`, `pass_state` and `sampled`.
+
+override SHORT_SPLIT: u32 = 128u;   // positions of a split, up to FUSED_SPLITS of them
+override FUSED_SPLITS: u32 = 4u;
+override FUSED_LENGTH: u32 = 1024u; // a longer context is in more of them, of LONG_SPLIT positions until there are LONG_SPLITS
+override LONG_SPLIT: u32 = 64u;
+override LONG_SPLITS: u32 = 32u;
+override RING: u32 = 64u;
+override TOKENS: u32 = 64u;
 
 // Philox4x32-10 of (position, 0, 0, 0) and the seed: the upper 24 bits of its first word.
 fn random_bits(position: u32) -> u32 {

@@ -1,6 +1,25 @@
-// What the prefill's matrix products share: reading 4x4 blocks of inputs and weights, and the three epilogues.
-// Included after weight_*.wgsl by kernels with the bindings and overrides of matmul.wgsl. Blocks are transposed on their
-// way to workgroup memory, so that four neighbouring rows (tokens or matrix rows) at one k are one vector.
+// What the prefill's matrix products share: overrides and bindings (matmul.wgsl's header has their shapes), reading 4x4 blocks
+// of inputs and weights, and the three epilogues. Included after weight_*.wgsl. Blocks are transposed on their way to workgroup
+// memory, so that four neighbouring rows (tokens or matrix rows) at one k are one vector.
+
+override K_PAD: u32 = 1024u;      // a multiple of 32
+override A_STRIDE: u32 = 1024u;   // a multiple of 4, at least K_PAD
+override OUT_STRIDE: u32 = 4096u; // a multiple of 4
+override NORM: u32 = 0u;
+override EPILOGUE: u32 = 0u;
+
+struct MatrixPart {
+    row_start: u32,
+    num_rows: u32,
+}
+
+@group(0) @binding(0) var<uniform> part: MatrixPart;
+@group(0) @binding(1) var<storage, read> pass_state: array<u32>;
+@group(0) @binding(2) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> inv_rms: array<f32>;
+@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 const A_STRIDE4: u32 = A_STRIDE / 4u;
 const OUT_STRIDE4: u32 = OUT_STRIDE / 4u;

@@ -1,12 +1,25 @@
 // Matrix-vector product for decode: teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their
-// 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of two rounds in turns. Included after weight_*.wgsl and dot_*.wgsl by kernels that declare the
-// overrides used here, HAS_NORM, PAIRS, and a function input4(i) that gives inputs [4*i, 4*i+4) and, with HAS_NORM, adds their
-// squares to sum_sq. What the threads of a team have is added up in lib_matvec_sums.wgsl or lib_matvec_sums_subgroups.wgsl.
+// 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of two rounds in turns. Included
+// after weight_*.wgsl and dot_*.wgsl by kernels that declare K_PAD, HAS_NORM, PAIRS, and a function input4(i) that gives
+// inputs [4*i, 4*i+4) and, with HAS_NORM, adds their squares to sum_sq. What the threads of a team have is added up in
+// lib_matvec_sums.wgsl or lib_matvec_sums_subgroups.wgsl.
 // Inputs come through workgroup memory, STAGE_ROUNDS rounds at a time, so that neighbouring threads read neighbouring
 // vectors however many weights a load holds. With DIRECT each team reads them itself: no barrier before the products, but
 // strided reads, which only bf16's two vectors a load bear.
 // WORKGROUP_SIZE, THREADS_PER_ROW and ROWS are powers of two, ROWS at most 8 and at most THREADS_PER_ROW; UNROLL is at most 4
 // and divides STAGE_ROUNDS. matvec.go chooses the rest for them.
+
+override WORKGROUP_SIZE: u32 = 128u;
+override THREADS_PER_ROW: u32 = 32u;
+override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
+override BLOCKS: u32 = 1u;        // of rows that a workgroup computes one after the other
+override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
+override UNROLL: u32 = 1u;
+override PIPELINE: u32 = 0u;
+override STAGE_ROUNDS: u32 = 1u;
+override DIRECT: u32 = 0u;        // 1: inputs do not go through workgroup memory
+override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
+override NUM_ROWS: u32 = 4096u;   // of this part
 
 const TEAMS: u32 = WORKGROUP_SIZE / THREADS_PER_ROW;
 const BLOCK_ROWS: u32 = ROWS * TEAMS; // rows of a workgroup at a time

@@ -12,25 +12,6 @@
 // Grid: ceil(T/64) x ceil(rows/64); a workgroup owns a tile, a thread 8x8 of it for a quarter of the k's.
 // Accumulates in f32, each quarter in order of k, then the quarters in order. Parity test: kerneltest "matmul_medium".
 
-override K_PAD: u32 = 1024u;      // a multiple of 32
-override A_STRIDE: u32 = 1024u;   // a multiple of 4, at least K_PAD
-override OUT_STRIDE: u32 = 4096u; // a multiple of 4
-override NORM: u32 = 0u;
-override EPILOGUE: u32 = 0u;
-
-struct MatrixPart {
-    row_start: u32,
-    num_rows: u32,
-}
-
-@group(0) @binding(0) var<uniform> part: MatrixPart;
-@group(0) @binding(1) var<storage, read> pass_state: array<u32>;
-@group(0) @binding(2) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> inv_rms: array<f32>;
-@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
-
 //#include weight
 //#include matmul
 

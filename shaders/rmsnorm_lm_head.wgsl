@@ -11,17 +11,6 @@
 override HIDDEN: u32 = 1024u;
 override K_PAD: u32 = 1024u;
 override EPS: f32 = 1e-6;
-override WORKGROUP_SIZE: u32 = 128u;
-override THREADS_PER_ROW: u32 = 32u;
-override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
-override BLOCKS: u32 = 1u;        // of rows that a workgroup computes one after the other
-override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
-override UNROLL: u32 = 1u;
-override PIPELINE: u32 = 0u;
-override STAGE_ROUNDS: u32 = 1u;
-override DIRECT: u32 = 0u;        // 1: inputs do not go through workgroup memory
-override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
-override NUM_ROWS: u32 = 4096u;   // of this part
 
 @group(0) @binding(0) var<storage, read> pass_state: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;

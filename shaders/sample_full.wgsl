@@ -14,13 +14,6 @@
 override VOCAB: u32 = 151936u; // at most 2^20
 override SLICE: u32 = 256u;
 override NUM_SLICES: u32 = 594u;
-override SHORT_SPLIT: u32 = 128u;   // positions of a split, up to FUSED_SPLITS of them
-override FUSED_SPLITS: u32 = 4u;
-override FUSED_LENGTH: u32 = 1024u; // a longer context is in more of them, of LONG_SPLIT positions until there are LONG_SPLITS
-override LONG_SPLIT: u32 = 64u;
-override LONG_SPLITS: u32 = 32u;
-override RING: u32 = 64u;
-override TOKENS: u32 = 64u;
 
 const THREADS: u32 = 256u;
 const MAX_SLICES: u32 = 1024u;

@@ -186,12 +186,17 @@ type MatvecShape = shaders.MatvecShape
 
 // fitsMatvec tells whether v can run on m; a damaged tuning file might say anything.
 func fitsMatvec(v MatvecShape, m *matrix, limits gpu.Limits) bool {
-	return v.Fits(m.kPad, string(m.dtype), matvecBytes(limits), int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX)))
+	return v.Fits(m.kPad, string(m.dtype), matvecBytes(limits), matvecThreads(limits))
 }
 
 // matvecBytes is how much workgroup memory a matrix-vector kernel may take: more would leave too few workgroups room at a
 // time.
 func matvecBytes(limits gpu.Limits) int { return int(min(limits.MaxWorkgroupStorageBytes, 28<<10)) }
+
+// matvecThreads is how many threads a workgroup of a matrix-vector kernel may have.
+func matvecThreads(limits gpu.Limits) int {
+	return int(min(limits.MaxInvocationsPerWorkgroup, limits.MaxWorkgroupSizeX))
+}
 
 // tuningKey names a product and its matrix, for example "qkv bf16 4096x1024".
 func tuningKey(name string, m *matrix) string {

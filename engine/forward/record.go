@@ -44,12 +44,18 @@ type tapPoint struct {
 
 func joinSegments(segments []segment, n passSize, label string) *gpu.Pass {
 	pass := &gpu.Pass{Label: label}
+	segment{dispatches: dispatchesOf(segments)}.add(pass, n)
+	return pass
+}
+
+// dispatchesOf are the dispatches of a pass without taps.
+func dispatchesOf(segments []segment) (all []dispatch) {
 	for _, s := range segments {
 		if !s.tapOnly {
-			s.add(pass, n)
+			all = append(all, s.dispatches...)
 		}
 	}
-	return pass
+	return all
 }
 
 func (s segment) add(pass *gpu.Pass, n passSize) {

@@ -30,7 +30,7 @@ func trySubgroups(dev gpu.Device, size int) (ok bool, err error) {
 	shape := MatvecShape{Workgroup: 256, ThreadsPerRow: size, Rows: min(size, 4)}
 	kPad := max(size, 4) * shaders.WeightsPerLoad["bf16"]
 	l := dev.Limits()
-	if !shape.Fits(kPad, "bf16", matvecBytes(l), int(l.MaxInvocationsPerWorkgroup)) {
+	if !shape.Fits(kPad, "bf16", matvecBytes(l), matvecThreads(l)) {
 		return false, nil
 	}
 	rows := shape.GroupRows()

@@ -147,13 +147,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 				return nil, err
 			}
 		}
-		var steps []dispatch
-		for _, s := range r.decodeSegments(1) {
-			if !s.tapOnly {
-				steps = append(steps, s.dispatches...)
-			}
-		}
-		return r.timing(steps, passSize{tokens: 1, splits: 1}), nil
+		return r.timing(dispatchesOf(r.decodeSegments(1)), passSize{tokens: 1, splits: 1}), nil
 	}
 	best := 0
 	var rows []TuneRow

@@ -30,25 +30,24 @@ func Packed(c *config.Config, dtype weights.DType, seed uint64) (weights.Source,
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("convert: synth: %w", err)
 	}
-	p := packed{planes: map[string]plane{}, blocks: map[string][]byte{}}
+	p := packed{shards: map[string]packedBlob{}, blocks: map[string]block{}}
 	g := generator{Options: Options{Config: c, Seed: seed, DType: safetensors.F32}}
 	tensors := map[string]tensor{}
 	for _, t := range g.tensors() {
 		tensors[strings.TrimSuffix(strings.TrimPrefix(t.Name, "model."), ".weight")] = t
 	}
 	first := strings.NewReplacer("qkv_proj", "self_attn.q_proj", "o_proj", "self_attn.o_proj", "gate_up_proj", "mlp.gate_proj", "down_proj", "mlp.down_proj")
-	m := weights.Manifest{Format: weights.Format, Version: weights.Version, DType: dtype, GroupSize: weights.GroupSize}
+	m := weights.Manifest{Format: weights.Format, Version: weights.Version, DType: dtype, GroupSize: weights.GroupSize, Parameters: c.ParameterCount()}
 	for _, spec := range weights.MatrixSpecs(c, !c.TieWordEmbeddings) {
-		m.Parameters += int64(spec.Rows) * int64(spec.Cols)
 		m.Matrices = append(m.Matrices, p.matrix(&m, spec, dtype, tensors[first.Replace(spec.Name)]))
 	}
 	norms := strings.NewReplacer("q_norm", "self_attn.q_norm", "k_norm", "self_attn.k_norm")
 	for _, spec := range weights.VectorSpecs(c) {
-		m.Parameters += int64(spec.Length)
 		gains := make([]byte, 4*spec.Length)
 		t := tensors[norms.Replace(spec.Name)]
 		span{t: &t, n: int64(spec.Length)}.drawGains(gains)
-		m.Vectors = append(m.Vectors, weights.VectorInfo{Name: spec.Name, Length: spec.Length, Data: p.plane(&m, spec.Name, plane{block: gains, size: int64(len(gains))})})
+		data, _ := p.shard(&m, spec.Name, packedBlob{data: plane{block: gains, size: int64(len(gains))}})
+		m.Vectors = append(m.Vectors, weights.VectorInfo{Name: spec.Name, Length: spec.Length, Data: data})
 	}
 	var err error
 	if p.config, err = json.Marshal(c); err != nil {
@@ -66,8 +65,8 @@ var noHash = strings.Repeat("0", 64)
 
 type packed struct {
 	manifest, config []byte
-	planes           map[string]plane
-	blocks           map[string][]byte
+	shards           map[string]packedBlob
+	blocks           map[string]block
 }
 
 // plane is size bytes of a block that is gone round, from start on.
@@ -76,75 +75,71 @@ type plane struct {
 	start, size int64
 }
 
-// plane gives pl a shard of its own.
-func (p *packed) plane(m *weights.Manifest, name string, pl plane) weights.Plane {
-	p.planes[name] = pl
-	m.Shards = append(m.Shards, weights.FileInfo{Name: name, SizeBytes: pl.size, SHA256: noHash})
-	return weights.Plane{Shard: name, Size: pl.size}
+// block is random numbers for weights of one standard deviation, and their scales where the format has some.
+type block struct{ data, scales []byte }
+
+// shard lists b as a shard and says where its planes lie.
+func (p *packed) shard(m *weights.Manifest, name string, b packedBlob) (data, scales weights.Plane) {
+	p.shards[name] = b
+	m.Shards = append(m.Shards, weights.FileInfo{Name: name, SizeBytes: b.Size(), SHA256: noHash})
+	data = weights.Plane{Shard: name, Size: b.data.size}
+	if b.scales.size > 0 {
+		scales = weights.Plane{Shard: name, Offset: b.scalesBegin(), Size: b.scales.size}
+	}
+	return data, scales
 }
 
 // matrix lays out a matrix whose weights have t's standard deviation.
 func (p *packed) matrix(m *weights.Manifest, spec weights.MatrixSpec, dtype weights.DType, t tensor) weights.Matrix {
 	mat := weights.Matrix{Name: spec.Name, Rows: spec.Rows, Cols: spec.Cols, Stride: weights.Stride(spec.Cols), DType: dtype}
 	rows := max(pieceBytes/int(dtype.DataRowBytes(mat.Stride))/weights.PieceRows, 1) * weights.PieceRows
-	data, scales := p.block(dtype, t.std)
+	b := p.block(dtype, t.std)
 	for start := 0; start < spec.Rows; start += rows {
 		piece := weights.Piece{RowStart: start, Rows: min(rows, spec.Rows-start)}
 		dataBytes, scaleBytes := dtype.PlaneBytes(piece.Rows, mat.Stride)
-		name := fmt.Sprintf("%s.%d", spec.Name, start)
-		at := random(t.key, uint64(start)) % (blockBytes / 16) * 16
-		piece.Data = p.plane(m, name, plane{data, int64(at), dataBytes})
-		if scaleBytes > 0 {
-			// Data and scales of a piece lie in one shard: the scales behind the data.
-			last := &m.Shards[len(m.Shards)-1]
-			begin := (dataBytes + weights.PlaneAlignment - 1) / weights.PlaneAlignment * weights.PlaneAlignment
-			last.SizeBytes = begin + scaleBytes
-			p.planes[name+scalesSuffix] = plane{scales, int64(at), scaleBytes}
-			piece.Scales = weights.Plane{Shard: name, Offset: begin, Size: scaleBytes}
-		}
+		at := int64(random(t.key, uint64(start)) % (blockBytes / 16) * 16)
+		piece.Data, piece.Scales = p.shard(m, fmt.Sprintf("%s.%d", spec.Name, start), packedBlob{plane{b.data, at, dataBytes}, plane{b.scales, at, scaleBytes}})
 		mat.Pieces = append(mat.Pieces, piece)
 	}
 	return mat
 }
 
-const scalesSuffix = ".scales"
-
-// block draws the random numbers of weights with a standard deviation, and their scales; once for each.
-func (p *packed) block(dtype weights.DType, std float32) (data, scales []byte) {
+// block draws the random numbers of weights with a standard deviation, once for each.
+func (p *packed) block(dtype weights.DType, std float32) block {
 	key := fmt.Sprint(dtype, std)
-	if data := p.blocks[key]; data != nil {
-		return data, p.blocks[key+scalesSuffix]
+	if b, ok := p.blocks[key]; ok {
+		return b
 	}
-	data = make([]byte, blockBytes)
+	b := block{data: make([]byte, blockBytes)}
 	// normal is the i-th number of the block.
 	normal := func(i int) float64 { return float64(normals()[random(1, uint64(i))&0xffff]) }
 	step := 0.0 // between two quantized weights, beside their standard deviation
 	switch dtype {
 	case weights.BF16:
 		for i := range blockBytes / 2 {
-			binary.LittleEndian.PutUint16(data[2*i:], half.F32ToBF16(std*float32(normal(i))))
+			binary.LittleEndian.PutUint16(b.data[2*i:], half.F32ToBF16(std*float32(normal(i))))
 		}
 	case weights.Q8:
 		step = 1.0 / 32
-		for i := range data {
-			data[i] = byte(int8(math.Round(min(max(normal(i)/step, -127), 127))))
+		for i := range b.data {
+			b.data[i] = byte(int8(math.Round(min(max(normal(i)/step, -127), 127))))
 		}
 	case weights.Q4:
 		step = 1.0 / 2.5
 		nibble := func(i int) byte { return byte(8 + math.Round(min(max(normal(i)/step, -7), 7))) }
-		for i := range data {
-			data[i] = nibble(2*i) | nibble(2*i+1)<<4
+		for i := range b.data {
+			b.data[i] = nibble(2*i) | nibble(2*i+1)<<4
 		}
 	}
 	if step > 0 {
-		scales = make([]byte, blockBytes)
+		b.scales = make([]byte, blockBytes)
 		for i := range blockBytes / 2 {
 			spread := 0.75 + 0.5*float64(random(2, uint64(i))&0xffff)/0xffff
-			binary.LittleEndian.PutUint16(scales[2*i:], half.F32ToF16(float32(float64(std)*step*spread)))
+			binary.LittleEndian.PutUint16(b.scales[2*i:], half.F32ToF16(float32(float64(std)*step*spread)))
 		}
 	}
-	p.blocks[key], p.blocks[key+scalesSuffix] = data, scales
-	return data, scales
+	p.blocks[key] = b
+	return b
 }
 
 // ReadFile implements weights.Source.
@@ -160,11 +155,11 @@ func (p *packed) ReadFile(name string) ([]byte, error) {
 
 // Open implements weights.Source.
 func (p *packed) Open(name string) (weights.Blob, error) {
-	data, ok := p.planes[name]
+	b, ok := p.shards[name]
 	if !ok {
 		return nil, fmt.Errorf("convert: synth: shard %s: %w", name, fs.ErrNotExist)
 	}
-	return packedBlob{data, p.planes[name+scalesSuffix]}, nil
+	return b, nil
 }
 
 // packedBlob is a shard: data, and scales behind it on a plane's boundary.
