@@ -168,7 +168,13 @@ func (g *generation) onDevice(a runner.Ahead) error {
 	}
 	for {
 		done, err := g.chain(a, next)
-		if errors.Is(err, runner.ErrNotFinite) {
+		switch {
+		case errors.Is(err, runner.ErrRepeat):
+			done, err = false, nil
+			if len(g.res.Tokens) == 0 {
+				continue
+			}
+		case errors.Is(err, runner.ErrNotFinite):
 			err = g.explainNotFinite(next)
 		}
 		if err != nil && len(g.res.Tokens) == 0 {

@@ -14,7 +14,7 @@ import (
 // checks, "attention+attn_out/...".
 func TestEveryKernelHasCases(t *testing.T) {
 	tested := map[string]bool{"read_bandwidth": true} // a benchmark, with nothing to compare
-	for _, c := range kerneltest.Cases() {
+	for _, c := range append(kerneltest.Cases(), kerneltest.ProductsCases()...) {
 		kernels, _, _ := strings.Cut(c.Name, "/")
 		for _, kernel := range strings.Split(kernels, "+") {
 			tested[kernel] = true

@@ -24,12 +24,20 @@ fn add_products(w: RowLoads, load: u32) {
     }
     if (ROWS > 2u) {
         acc_2 = add_load(acc_2, w.c, x0, x1);
+    }
+    if (ROWS > 3u) {
         acc_3 = add_load(acc_3, w.d, x0, x1);
     }
     if (ROWS > 4u) {
         acc_4 = add_load(acc_4, w.e, x0, x1);
+    }
+    if (ROWS > 5u) {
         acc_5 = add_load(acc_5, w.f, x0, x1);
+    }
+    if (ROWS > 6u) {
         acc_6 = add_load(acc_6, w.g, x0, x1);
+    }
+    if (ROWS > 7u) {
         acc_7 = add_load(acc_7, w.h, x0, x1);
     }
 }

@@ -24,12 +24,20 @@ fn add_words(s: RowSums, a: vec4<u32>, b: vec4<u32>, x_lo: vec4<f32>, x_hi: vec4
     }
     if (ROWS > 2u) {
         sum.c = add_word(s.c, a.z, x_lo, x_hi);
+    }
+    if (ROWS > 3u) {
         sum.d = add_word(s.d, a.w, x_lo, x_hi);
     }
     if (ROWS > 4u) {
         sum.e = add_word(s.e, b.x, x_lo, x_hi);
+    }
+    if (ROWS > 5u) {
         sum.f = add_word(s.f, b.y, x_lo, x_hi);
+    }
+    if (ROWS > 6u) {
         sum.g = add_word(s.g, b.z, x_lo, x_hi);
+    }
+    if (ROWS > 7u) {
         sum.h = add_word(s.h, b.w, x_lo, x_hi);
     }
     return sum;

@@ -1,6 +1,6 @@
 // Matrix-vector product for decode: teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their
 // 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of two rounds in turns. Included
-// after weight_*.wgsl and dot_*.wgsl by kernels that declare K_PAD, HAS_NORM, PAIRS, and a function input4(i) that gives
+// after weight_*.wgsl, dot_*.wgsl and lib_rows.wgsl by kernels that declare K_PAD, HAS_NORM, PAIRS, and a function input4(i) that gives
 // inputs [4*i, 4*i+4) and, with HAS_NORM, adds their squares to sum_sq. What the threads of a team have is added up in
 // lib_matvec_sums.wgsl or lib_matvec_sums_subgroups.wgsl.
 // Inputs come through workgroup memory, STAGE_ROUNDS rounds at a time, so that neighbouring threads read neighbouring
@@ -11,7 +11,6 @@
 
 override WORKGROUP_SIZE: u32 = 128u;
 override THREADS_PER_ROW: u32 = 32u;
-override ROWS: u32 = 4u;          // of a team of THREADS_PER_ROW threads
 override BLOCKS: u32 = 1u;        // of rows that a workgroup computes one after the other
 override PARTS: u32 = 8u;         // min(16, THREADS_PER_ROW/ROWS): threads that add up one row
 override UNROLL: u32 = 1u;
@@ -33,85 +32,6 @@ const SQUARE_THREADS: u32 = DIRECT * THREADS_PER_ROW + (1u - DIRECT) * WORKGROUP
 
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage
 var<private> sum_sq: f32;
-var<private> two_23: u32;       // the bits of 2^23, which would otherwise be written into an instruction of its own for every weight
-var<private> acc_0: vec4<f32>; // a row's sum in four parts: one addition a number, and none across
-var<private> acc_1: vec4<f32>;
-var<private> acc_2: vec4<f32>;
-var<private> acc_3: vec4<f32>;
-var<private> acc_4: vec4<f32>;
-var<private> acc_5: vec4<f32>;
-var<private> acc_6: vec4<f32>;
-var<private> acc_7: vec4<f32>;
-
-// One load of up to eight rows, with the scales of its groups.
-struct RowLoads {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
-    e: vec4<u32>,
-    f: vec4<u32>,
-    g: vec4<u32>,
-    h: vec4<u32>,
-    scale_a: vec4<f32>,
-    scale_b: vec4<f32>,
-}
-
-// Sums of up to eight rows over one load, before their scales.
-struct RowSums {
-    a: vec4<f32>,
-    b: vec4<f32>,
-    c: vec4<f32>,
-    d: vec4<f32>,
-    e: vec4<f32>,
-    f: vec4<f32>,
-    g: vec4<f32>,
-    h: vec4<f32>,
-}
-
-// Adds a load's sums with their scales to the rows'; for the quantized formats.
-fn add_scaled(s: RowSums, w: RowLoads) {
-    acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
-    if (ROWS > 1u) {
-        acc_1 = fma(vec4<f32>(w.scale_a.y), s.b, acc_1);
-    }
-    if (ROWS > 2u) {
-        acc_2 = fma(vec4<f32>(w.scale_a.z), s.c, acc_2);
-        acc_3 = fma(vec4<f32>(w.scale_a.w), s.d, acc_3);
-    }
-    if (ROWS > 4u) {
-        acc_4 = fma(vec4<f32>(w.scale_b.x), s.e, acc_4);
-        acc_5 = fma(vec4<f32>(w.scale_b.y), s.f, acc_5);
-        acc_6 = fma(vec4<f32>(w.scale_b.z), s.g, acc_6);
-        acc_7 = fma(vec4<f32>(w.scale_b.w), s.h, acc_7);
-    }
-}
-
-// Load `load` of the rows that start at loads from_a.x to from_b.w.
-fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, load: u32) -> RowLoads {
-    let at = min(load, LOADS_PER_ROW - 1u); // past the end inputs are zero
-    var w: RowLoads;
-    w.a = weights[from_a.x + at];
-    w.scale_a.x = load_scale(from_a.x + at);
-    if (ROWS > 1u) {
-        w.b = weights[from_a.y + at];
-        w.scale_a.y = load_scale(from_a.y + at);
-    }
-    if (ROWS > 2u) {
-        w.c = weights[from_a.z + at];
-        w.d = weights[from_a.w + at];
-        w.scale_a.z = load_scale(from_a.z + at);
-        w.scale_a.w = load_scale(from_a.w + at);
-    }
-    if (ROWS > 4u) {
-        w.e = weights[from_b.x + at];
-        w.f = weights[from_b.y + at];
-        w.g = weights[from_b.z + at];
-        w.h = weights[from_b.w + at];
-        w.scale_b = vec4<f32>(load_scale(from_b.x + at), load_scale(from_b.y + at), load_scale(from_b.z + at), load_scale(from_b.w + at));
-    }
-    return w;
-}
 
 // Vector j of the inputs of load `load` of the stage.
 fn x4(load: u32, j: u32) -> vec4<f32> {
@@ -144,10 +64,6 @@ fn stage_inputs(stage: u32, tid: u32) {
         }
         xs[i % VECS_PER_LOAD * XS_STRIDE + i / VECS_PER_LOAD] = a;
     }
-}
-
-fn across(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
 }
 
 // First row of the workgroup, which owns BLOCKS times BLOCK_ROWS; rows past NUM_ROWS belong to nobody.

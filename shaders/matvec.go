@@ -16,6 +16,8 @@ type MatvecShape struct {
 	Blocks        int  `json:"blocks,omitempty"` // of rows that a workgroup computes one after the other; 0: one
 	// Prefetch is how many rows of workgroups the attention before gate_up has more to read the first of its weights (0: none).
 	Prefetch int `json:"prefetch,omitempty"`
+	// Groups is of layer_products alone: how many workgroups stay on the device (0: it is not used).
+	Groups int `json:"groups,omitempty"`
 }
 
 const (
@@ -133,7 +135,10 @@ func (v MatvecShape) String() string {
 	if v.Blocks > 1 {
 		parts = append(parts, fmt.Sprintf("%d blocks", v.Blocks))
 	}
-	if v.Prefetch > 0 || v.Rows == 0 {
+	switch {
+	case v.Groups > 0:
+		parts = append(parts, fmt.Sprintf("%d workgroups of %d", v.Groups, v.Workgroup))
+	case v.Prefetch > 0 || v.Rows == 0:
 		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))
 	}
 	return strings.Join(parts, " ")

@@ -15,11 +15,16 @@ import (
 
 // TestParity runs every kernel against its float64 reference, and logs the largest error of each kernel and format.
 func TestParity(t *testing.T) {
-	runner := kerneltest.NewRunner(testdevice.Open(t))
+	dev := testdevice.Open(t)
+	runner := kerneltest.NewRunner(dev)
 	defer runner.Close()
 	worst := map[string]float64{}
 	took := map[string]time.Duration{}
-	for _, c := range kerneltest.Cases() {
+	cases := kerneltest.Cases()
+	if dev.Limits().MaxStorageBuffersPerStage >= 16 {
+		cases = append(cases, kerneltest.ProductsCases()...)
+	}
+	for _, c := range cases {
 		kernel, _, _ := strings.Cut(c.Name, "/")
 		t.Run(c.Name, func(t *testing.T) {
 			start := time.Now()

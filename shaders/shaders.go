@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -34,6 +35,8 @@ type Options struct {
 
 var (
 	overrideRE = regexp.MustCompile(`(?m)^override ([A-Z][A-Z0-9_]*): (u32|f32) = ([0-9.eE+-]+u?);`)
+	instanceRE = regexp.MustCompile(`(?m)^//#instance ([a-z_]+) ([a-z_ ]+)$`)
+	declaredRE = regexp.MustCompile(`(?m)^(?:@.* )?(?:fn|const|override|struct|var<[a-z_, ]+>) (\w+)`)
 	includeRE  = regexp.MustCompile(`(?m)^//#include ([a-z_]+)$`)
 	bindingRE  = regexp.MustCompile(`(?m)^@group\(0\) @binding\((\d+)\) var<(uniform|storage, read|storage, read_write)> `)
 )
@@ -67,14 +70,16 @@ func Specialize(name string, opt Options) (gpu.KernelDesc, error) {
 	if opt.Subgroups && strings.Contains(src, includeSums) {
 		enable = "enable subgroups;\n"
 	}
+	if src, err = instances(name, src, opt); err != nil {
+		return gpu.KernelDesc{}, err
+	}
 	if src, err = expand(name, src, opt); err != nil {
 		return gpu.KernelDesc{}, err
 	}
 	if src, err = constants(name, src, opt); err != nil {
 		return gpu.KernelDesc{}, err
 	}
-	// The scales of quantized weights are one binding more, declared with the weights.
-	src = strings.ReplaceAll(src, "@binding(SCALES_BINDING)", fmt.Sprintf("@binding(%d)", strings.Count(src, "\n@group(0) @binding(")-1))
+	src = numberScales(src)
 	kinds, err := bindings(name, src)
 	if err != nil {
 		return gpu.KernelDesc{}, err
@@ -123,6 +128,43 @@ func expand(name, src string, opt Options) (string, error) {
 		return text
 	})
 	return out, firstErr
+}
+
+// ownNames are what a kernel declares anew for every instance of lib_product.wgsl, with the instance's name behind it.
+var ownNames = []string{"weights", "prepare", "inputs", "settle", "gains", "keep", "store"}
+
+// instances replaces each `//#instance name what what` line by the include files, every name that they declare, and those of
+// ownNames, followed by _name, or _NAME if it is all capitals: the same code over several matrices, each with constants of its own.
+func instances(name, src string, opt Options) (string, error) {
+	var firstErr error
+	out := instanceRE.ReplaceAllStringFunc(src, func(line string) string {
+		m := instanceRE.FindStringSubmatch(line)
+		text, err := expand(name, "//#include "+strings.ReplaceAll(m[2], " ", "\n//#include ")+"\n", opt)
+		if err != nil && firstErr == nil {
+			firstErr = err
+		}
+		names := slices.Clone(ownNames)
+		for _, d := range declaredRE.FindAllStringSubmatch(text, -1) {
+			names = append(names, d[1])
+		}
+		return regexp.MustCompile(`\b(?:`+strings.Join(names, "|")+`)\b`).ReplaceAllStringFunc(text, func(id string) string {
+			if id == strings.ToUpper(id) {
+				return id + "_" + strings.ToUpper(m[1])
+			}
+			return id + "_" + m[1]
+		})
+	})
+	return out, firstErr
+}
+
+// numberScales numbers the bindings of quantized weights' scales, which are declared with the weights, behind all others.
+func numberScales(src string) string {
+	const scales = "@binding(SCALES_BINDING)"
+	n := strings.Count(src, "\n@group(0) @binding(") - strings.Count(src, scales)
+	for ; strings.Contains(src, scales); n++ {
+		src = strings.Replace(src, scales, fmt.Sprintf("@binding(%d)", n), 1)
+	}
+	return src
 }
 
 func orDefault(s, def string) string {

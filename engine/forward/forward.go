@@ -85,11 +85,13 @@ type Runner struct {
 	decodeAhead map[aheadKey]*gpu.Pass // likewise, with lm_head and sampling
 	sampleFull  bool                   // draws are from the whole vocabulary
 	ahead       ahead
-	aheadPasses []*gpu.Pass // scratch for SampleAhead
-	numSampled  uint32      // tokens drawn on the device, as its pass state counts them
-	copySteps   []dispatch  // copy-on-write, one a layer
-	pageTable   []uint32    // as last written
-	step        []byte      // scratch for the step buffer
+	aheadPasses []*gpu.Pass    // scratch for SampleAhead
+	products    *layerProducts // in place of four dispatches a layer; nil: none
+	exchange    []gpu.Buffer   // of layer_products
+	numSampled  uint32         // tokens drawn on the device, as its pass state counts them
+	copySteps   []dispatch     // copy-on-write, one a layer
+	pageTable   []uint32       // as last written
+	step        []byte         // scratch for the step buffer
 	logitBytes  []byte
 }
 
@@ -179,7 +181,7 @@ func (r *Runner) Close() error {
 	for _, b := range r.buffers {
 		b.Release()
 	}
-	r.groups, r.kernels, r.buffers, r.decode, r.decodeAhead = nil, nil, nil, nil, nil
+	r.groups, r.kernels, r.buffers, r.exchange, r.products, r.decode, r.decodeAhead = nil, nil, nil, nil, nil, nil, nil
 	return nil
 }
 
@@ -192,6 +194,13 @@ func (r *Runner) Forward(req runner.Request) ([]float32, error) {
 	logits, err := r.run(req, req.Tap)
 	var bad *nonFiniteError
 	if errors.As(err, &bad) && req.Tap == nil {
+		repeat, readErr := r.gaveUp()
+		if readErr != nil {
+			return nil, readErr
+		}
+		if repeat {
+			return r.Forward(req)
+		}
 		return nil, r.findNonFinite(req, bad)
 	}
 	if err == nil && req.Logits == runner.LogitsNone {
@@ -207,7 +216,7 @@ func (r *Runner) run(req runner.Request, tap runner.Tap) ([]float32, error) {
 	if tap == nil {
 		err = r.dev.Submit(r.pass(n))
 	} else {
-		err = r.runTapped(r.segments(n), n, tap)
+		err = r.runTapped(r.tappedSegments(n), n, tap)
 	}
 	if err != nil {
 		return nil, err
@@ -233,6 +242,14 @@ func (r *Runner) segments(n passSize) []segment {
 		return r.decodeSegments(n.splits)
 	}
 	return r.prefillSegments(n.tokens)
+}
+
+// tappedSegments likewise, a tap behind each step.
+func (r *Runner) tappedSegments(n passSize) []segment {
+	products := r.products
+	defer func() { r.products = products }()
+	r.products = nil
+	return r.segments(n)
 }
 
 // pass joins the segments. Decode passes are recorded once and kept.

@@ -59,6 +59,9 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 	if err := r.compiled(); err != nil {
 		return err
 	}
+	if err := r.restoreProducts(); err != nil {
+		return err
+	}
 	var names []string
 	for d := range l.dtypes {
 		names = append(names, string(d))

@@ -126,6 +126,16 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 			}
 		}
 	}
+	if p := r.products; p != nil {
+		for i := range r.layers {
+			w := &r.layers[i].weights
+			use := kernelUse{bytes: w.o.bytes() + w.gateUp.bytes() + w.down.bytes()}
+			if i+1 < len(r.layers) {
+				use.bytes += r.layers[i+1].weights.qkv.bytes()
+			}
+			uses[p.split[i].group], uses[p.combined[i].group] = use, use
+		}
+	}
 	product(lmHead, r.head, s.HiddenSize, 1, r.lmHeadSteps)
 	return uses
 }

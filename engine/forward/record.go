@@ -156,6 +156,13 @@ func (r *Runner) decodeSegments(numSplits int) []segment {
 			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)
 			attention = slices.Concat(l.attention, r.combineSteps)
 		}
+		if r.products != nil {
+			if i == 0 {
+				segs = append(segs, segment{dispatches: l.rmsnormQKV})
+			}
+			segs = append(segs, segment{dispatches: attention}, segment{dispatches: r.products.behind(i, numSplits)})
+			continue
+		}
 		segs = append(segs,
 			segment{dispatches: l.rmsnormQKV, tap: r.rowTap(name("qkv"), bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride)},
 			segment{dispatches: attention, tap: attn},

@@ -213,7 +213,7 @@ func (r *Runner) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, erro
 	if err != nil {
 		return nil, err
 	}
-	t := sampledTokens{Readback: rb, first: r.numSampled, n: n}
+	t := sampledTokens{r: r, Readback: rb, first: r.numSampled, n: n}
 	r.ahead.kvLen, r.ahead.drawn = ic.KVLen(), true
 	r.numSampled += uint32(n)
 	return t, nil
@@ -259,6 +259,7 @@ func (r *Runner) aheadPass(splits int) *gpu.Pass {
 // sampledTokens are the n entries of the ring from the token number first on.
 type sampledTokens struct {
 	gpu.Readback
+	r     *Runner
 	first uint32
 	n     int
 }
@@ -274,6 +275,13 @@ func (t sampledTokens) Wait() ([]sampling.Result, error) {
 		entry := ring[8*((t.first+i)%sampleRing):]
 		id := binary.LittleEndian.Uint32(entry)
 		if id == notFiniteToken {
+			repeat, err := t.r.gaveUp()
+			switch {
+			case err != nil:
+				return drawn, err
+			case repeat:
+				return drawn, runner.ErrRepeat
+			}
 			return drawn, runner.ErrNotFinite
 		}
 		drawn = append(drawn, sampling.Result{Token: int32(id), LogProb: math.Float32frombits(binary.LittleEndian.Uint32(entry[4:]))})

@@ -73,6 +73,9 @@ func (r *Runner) Tuned() bool {
 			return false
 		}
 	}
+	if _, ok := r.tuned[r.productsKey()]; !ok && r.canFuse() && r.dev.Info().Type != "cpu" {
+		return false
+	}
 	return true
 }
 
@@ -119,6 +122,11 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 		if _, _, err := r.recordTuned(c.name, c.rows[best].MatvecShape); err != nil {
 			return rows, err
 		}
+	}
+	products, err := r.tuneProducts(rounds)
+	rows = append(rows, products...)
+	if err != nil {
+		return rows, err
 	}
 	prefetch, err := r.tunePrefetch(rounds)
 	clear(r.decode)
@@ -167,11 +175,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 		if err := timeInTurns(timings, 2*rounds); err != nil {
 			return nil, err
 		}
-		var bytes uint64
-		for i := range r.layers {
-			w := &r.layers[i].weights
-			bytes += w.qkv.bytes() + w.o.bytes() + w.gateUp.bytes() + w.down.bytes()
-		}
+		bytes := r.layerBytes()
 		for i, t := range timings {
 			seconds := t.median()
 			rows = append(rows, TuneRow{Kernel: "decode step", MatvecShape: MatvecShape{Prefetch: choices[i]}, Seconds: seconds, BytesPerSecond: float64(bytes) / seconds})

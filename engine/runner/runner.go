@@ -85,6 +85,9 @@ type Runner interface {
 // ErrNotFinite says that the device found a NaN or infinity among the logits or scores that it was to sample from.
 var ErrNotFinite = errors.New("a logit is not finite")
 
+// ErrRepeat says that passes came to nothing for a reason that will not come again: they can be repeated from the last token on.
+var ErrRepeat = errors.New("the pass must be repeated")
+
 // Ahead is implemented by runners that sample on their device and run on with the token before the host knows it.
 //
 // A chain is: Begin, Forward with LogitsNone, SampleAhead, and then for every n further tokens Extend(n) and SampleAhead. No
@@ -104,6 +107,6 @@ type Ahead interface {
 
 // Sampled is what one SampleAhead drew, on its way from the device.
 type Sampled interface {
-	// Wait returns the tokens. With ErrNotFinite they are those before the one that could not be drawn.
+	// Wait returns the tokens. With ErrNotFinite or ErrRepeat they are those before the one that could not be drawn.
 	Wait() ([]sampling.Result, error)
 }

@@ -1,0 +1,400 @@
+package forward
+
+// All products between two attentions in one dispatch (layer_products): workgroups that stay on the device for a whole layer and
+// hand each other their rows. They all have to run at the same time, which only a trial shows; tuneProducts makes it.
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+// layerProducts are the recorded dispatches, one a layer, of one shape.
+type layerProducts struct {
+	shape    shaders.ProductsShape
+	sets     []gpu.Buffer // by which rows are handed on, in turns; word 0 tells that a wait was given up
+	split    []dispatch   // by layer, behind up to fusedSplits splits
+	combined []dispatch   // behind combine_splits
+}
+
+const (
+	firstExchanged = 4 // words before the numbers of a set
+	unsetWord      = 0x7fc0a5a5
+)
+
+// productsName is layer_products among the names of decodeMatvecs.
+const productsName = "layer_products"
+
+// canFuse tells whether the device can take all matrices of a layer in one dispatch.
+func (r *Runner) canFuse() bool {
+	quantized := 0
+	first := r.layers[0].weights.gateUp
+	for i := range r.layers {
+		w := &r.layers[i].weights
+		for _, m := range []*matrix{w.o, w.gateUp, w.down, w.qkv} {
+			if len(m.parts) != 1 || m.dtype != first.dtype {
+				return false
+			}
+		}
+	}
+	if first.parts[0].scales != nil {
+		quantized = 4
+	}
+	return int(r.dev.Limits().MaxStorageBuffersPerStage) >= 12+quantized
+}
+
+// exchangedWords is the size of a set.
+func (s *shape) exchangedWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
+
+// productSets allocates the sets. Layer i uses one and clears that of the layer before it, so that there are two, or three where
+// an odd number of layers would have the last and the first use the same.
+func (r *Runner) productSets() ([]gpu.Buffer, error) {
+	if len(r.exchange) == 0 {
+		for range 2 + r.shape.NumHiddenLayers%2 {
+			b, err := r.buffer("exchange", uint64(4*r.shape.exchangedWords()), gpu.UsageStorage|gpu.UsageCopySrc|gpu.UsageCopyDst)
+			if err != nil {
+				return nil, err
+			}
+			r.exchange = append(r.exchange, b)
+		}
+	}
+	return r.exchange, r.clearSets()
+}
+
+func (r *Runner) clearSets() error {
+	words := make([]uint32, r.shape.exchangedWords())
+	for i := range words[firstExchanged:] {
+		words[firstExchanged+i] = unsetWord
+	}
+	raw := make([]byte, 4*len(words))
+	putUint32s(raw, words)
+	for _, b := range r.exchange {
+		if err := r.dev.Write(b, 0, raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set is the one that layer i uses.
+func (p *layerProducts) set(i, layers int) gpu.Buffer {
+	if i == layers-1 && layers%2 == 1 {
+		return p.sets[2]
+	}
+	return p.sets[i%2]
+}
+
+// recordProducts records layer_products for the first n layers in a shape.
+func (r *Runner) recordProducts(shape shaders.ProductsShape, n int) (*layerProducts, error) {
+	sets, err := r.productSets()
+	if err != nil {
+		return nil, err
+	}
+	p := &layerProducts{shape: shape, sets: sets}
+	opt, err := r.productsOptions(shape)
+	if err != nil {
+		return nil, err
+	}
+	layers := len(r.layers)
+	for i := range n {
+		w, next, nextQKV := &r.layers[i].weights, &r.layers[i].weights, gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
+		if i+1 < layers {
+			next, nextQKV = &r.layers[i+1].weights, r.whole(bufQKV)
+		}
+		bindings := []gpu.Binding{
+			r.state(), {}, r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(next.inputNorm),
+			gpu.Whole(p.set(i, layers)), gpu.Whole(p.set((i+layers-1)%layers, layers)), nextQKV,
+		}
+		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
+		for _, m := range parts {
+			bindings = append(bindings, gpu.Whole(m.data))
+		}
+		for _, m := range parts {
+			bindings = m.withScales(bindings)
+		}
+		for _, input := range []struct {
+			buf  int
+			list *[]dispatch
+		}{{bufSplits, &p.split}, {bufAttn, &p.combined}} {
+			bindings[1] = r.whole(input.buf)
+			d, err := r.dispatch(productsName, opt, func(passSize) [3]uint32 { return [3]uint32{uint32(shape.Groups), 1, 1} }, bindings...)
+			if err != nil {
+				return nil, err
+			}
+			*input.list = append(*input.list, d)
+		}
+	}
+	return p, nil
+}
+
+// behind are a layer's products behind its attention in so many splits.
+func (p *layerProducts) behind(layer, numSplits int) []dispatch {
+	if numSplits > fusedSplits {
+		return p.combined[layer : layer+1]
+	}
+	return p.split[layer : layer+1]
+}
+
+// productsOptions are the kernel's for this model.
+func (r *Runner) productsOptions(shape shaders.ProductsShape) (shaders.Options, error) {
+	s, w := &r.shape, &r.layers[0].weights
+	coefs := fusedSplits * s.NumAttentionHeads
+	opt := shaders.Options{
+		Weight: string(w.gateUp.dtype),
+		Consts: map[string]uint32{
+			"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "NUM_HEADS": uint32(s.NumAttentionHeads),
+			"HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(maxSplits * s.qPad), "COEFS": uint32(coefs),
+		},
+		Floats: map[string]float32{"EPS": s.RMSNormEps},
+	}
+	products := []shaders.Product{
+		{Name: "attn_out", Rows: s.HiddenSize, K: s.QDim(), KPad: s.qPad},
+		{Name: "gate_up", Rows: 2 * s.IntermediateSize, K: s.HiddenSize, KPad: s.hiddenPad, Norm: true, Pairs: true},
+		{Name: "down", Rows: s.HiddenSize, K: s.IntermediateSize, KPad: s.interPad},
+		{Name: "qkv", Rows: s.QDim() + 2*s.KVDim(), K: s.HiddenSize, KPad: s.hiddenPad, Norm: true},
+	}
+	limits := r.dev.Limits()
+	if shape.Workgroup > matvecThreads(limits) ||
+		!shaders.LayerProducts(opt.Consts, products, shape, opt.Weight, int(limits.MaxWorkgroupStorageBytes), 4*coefs) {
+		return opt, fmt.Errorf("forward: %s does not run in %d workgroups of %d threads", productsName, shape.Groups, shape.Workgroup)
+	}
+	return opt, nil
+}
+
+// useProducts has decode passes use p from now on; nil: five dispatches a layer.
+func (r *Runner) useProducts(p *layerProducts) {
+	r.products = p
+	clear(r.decode)
+	clear(r.decodeAhead)
+}
+
+// restoreProducts records the shape that an earlier tuning chose, if it chose one that fits.
+func (r *Runner) restoreProducts() error {
+	v := r.tuned[r.productsKey()]
+	if v.Groups == 0 || !r.canFuse() {
+		return nil
+	}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup}
+	if _, err := r.productsOptions(shape); err != nil || v.Groups > maxProductGroups {
+		return nil // a damaged tuning file might say anything
+	}
+	p, err := r.recordProducts(shape, len(r.layers))
+	r.useProducts(p)
+	return err
+}
+
+func (r *Runner) productsKey() string { return tuningKey(productsName, r.layers[0].weights.gateUp) }
+
+// gaveUp tells whether layer_products has given up a wait, so that what it computed is not finite. It is not used from then on;
+// the passes can be repeated.
+func (r *Runner) gaveUp() (bool, error) {
+	if r.products == nil {
+		return false, nil
+	}
+	up, err := r.products.waitGivenUp(r.dev)
+	if up {
+		r.useProducts(nil)
+	}
+	return up, err
+}
+
+func (p *layerProducts) waitGivenUp(dev gpu.Device) (bool, error) {
+	for _, b := range p.sets {
+		var word [4]byte
+		if err := gpu.Read(dev, b, 0, word[:]); err != nil {
+			return false, err
+		}
+		if binary.LittleEndian.Uint32(word[:]) != 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Workgroups that tuning tries.
+var productWorkgroups = []int{256, 512, 1024}
+
+const maxProductGroups = 2048
+
+// tuneProducts finds out how many workgroups of layer_products run at the same time, and with how many of them a decode step of
+// a short context is fastest, if it is faster than with five dispatches a layer by minProductsGain. A row's time is that of a
+// step without lm_head.
+func (r *Runner) tuneProducts(rounds int) ([]TuneRow, error) {
+	const minProductsGain = 0.01
+	r.useProducts(nil)
+	if !r.canFuse() || r.dev.Info().Type == "cpu" { // a CPU runs few workgroups at the same time, and none faster for it
+		delete(r.tuned, r.productsKey())
+		return nil, nil
+	}
+	n := passSize{tokens: 1, splits: 1}
+	want, err := r.productsOutput(slices.Concat(r.layers[0].decode.attnOut, r.layers[0].decode.rmsnormGateUp, r.layers[0].decode.down, r.layers[1%len(r.layers)].decode.rmsnormQKV))
+	if err != nil {
+		return nil, err
+	}
+	choices := []*layerProducts{nil}
+	for _, threads := range productWorkgroups {
+		at := 0
+		for part := 1; part <= 3; part++ {
+			shape := shaders.ProductsShape{Groups: 128, Workgroup: threads}
+			if part > 1 {
+				shape.Groups = at / part
+			}
+			if shape.Groups < 1 {
+				continue
+			}
+			if _, err := r.productsOptions(shape); err != nil {
+				continue
+			}
+			if part == 1 {
+				if at, err = r.groupsAtOnce(shape, want); err != nil {
+					return nil, err
+				}
+				if shape.Groups = at; at == 0 {
+					break
+				}
+			}
+			p, err := r.tryProducts(shape, want)
+			if err != nil {
+				return nil, err
+			}
+			if p != nil {
+				choices = append(choices, p)
+			}
+		}
+	}
+	best := 0
+	var rows []TuneRow
+	if len(choices) > 1 {
+		var timings []*timing
+		for _, p := range choices {
+			r.useProducts(p)
+			t := r.timing(dispatchesOf(r.decodeSegments(1)), n)
+			t.before = r.tuneInput
+			timings = append(timings, t)
+		}
+		if err := timings[0].raiseClocks(); err != nil {
+			return nil, err
+		}
+		if err := timeInTurns(timings, 2*rounds); err != nil {
+			return nil, err
+		}
+		bytes := r.layerBytes()
+		for i, t := range timings {
+			row := TuneRow{Kernel: productsName, Seconds: t.median()}
+			row.BytesPerSecond = float64(bytes) / row.Seconds
+			if p := choices[i]; p != nil {
+				row.Groups, row.Workgroup = p.shape.Groups, p.shape.Workgroup
+			}
+			rows = append(rows, row)
+			if row.Seconds < (1-minProductsGain)*rows[0].Seconds && row.Seconds < rows[best].Seconds {
+				best = i
+			}
+		}
+		rows[best].Chosen = true
+	}
+	v := MatvecShape{}
+	if p := choices[best]; p != nil {
+		v.Groups, v.Workgroup = p.shape.Groups, p.shape.Workgroup
+	}
+	r.tuned[r.productsKey()] = v
+	r.useProducts(choices[best])
+	return rows, nil
+}
+
+// layerBytes is what the products of all layers read.
+func (r *Runner) layerBytes() (bytes uint64) {
+	for i := range r.layers {
+		w := &r.layers[i].weights
+		bytes += w.qkv.bytes() + w.o.bytes() + w.gateUp.bytes() + w.down.bytes()
+	}
+	return bytes
+}
+
+// groupsAtOnce is how many workgroups of the kernel of a shape run at the same time, at most maxProductGroups: found by doubling
+// and halving. What runs too many gives up within milliseconds.
+func (r *Runner) groupsAtOnce(shape shaders.ProductsShape, want []float32) (int, error) {
+	p, err := r.recordProducts(shape, 1)
+	if err != nil {
+		return 0, err
+	}
+	runs := func(groups int) (bool, error) {
+		d := p.split[0]
+		d.grid = func(passSize) [3]uint32 { return [3]uint32{uint32(groups), 1, 1} }
+		_, err := r.productsOutput([]dispatch{d})
+		if err != nil {
+			return false, err
+		}
+		up, err := p.waitGivenUp(r.dev)
+		return !up, err
+	}
+	good, bad := 0, maxProductGroups+1
+	for n := 16; good+1 < bad; {
+		ok, err := runs(n)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			good = n
+		} else {
+			bad = n
+		}
+		if n = (good + bad) / 2; bad > maxProductGroups {
+			n = min(2*good, maxProductGroups)
+		}
+		if good == maxProductGroups || bad <= 16 {
+			break
+		}
+	}
+	return good, nil
+}
+
+// tryProducts records a shape and runs it; nil: it does not run at the same time.
+func (r *Runner) tryProducts(shape shaders.ProductsShape, want []float32) (*layerProducts, error) {
+	p, err := r.recordProducts(shape, len(r.layers))
+	if err != nil {
+		return nil, err
+	}
+	got, err := r.productsOutput(p.split[:1])
+	if err != nil {
+		return nil, err
+	}
+	if up, err := p.waitGivenUp(r.dev); up || err != nil {
+		return nil, errors.Join(err, r.clearSets())
+	}
+	if err := closeTo(want, got); err != nil {
+		return nil, fmt.Errorf("forward: tuning %s: %d workgroups of %d: %w", productsName, shape.Groups, shape.Workgroup, err)
+	}
+	return p, r.clearSets()
+}
+
+// productsOutput runs what lies between the attentions of layers 0 and 1 on a fixed input, and reads the residual stream and q, k
+// and v. Scaled alike, as closeTo compares them.
+func (r *Runner) productsOutput(steps []dispatch) ([]float32, error) {
+	if len(r.exchange) > 0 {
+		if err := r.clearSets(); err != nil {
+			return nil, err
+		}
+	}
+	s := &r.shape
+	out, err := r.outputOf(steps, r.act[bufX], s.HiddenSize)
+	if err != nil || len(r.layers) == 1 {
+		return out, err
+	}
+	qkv, err := r.readTap(r.rowTap("qkv", bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride), 1)
+	return append(scaledToOne(out), scaledToOne(qkv)...), err
+}
+
+func scaledToOne(v []float32) []float32 {
+	largest := float32(1e-30)
+	for _, x := range v {
+		largest = max(largest, x, -x)
+	}
+	for i := range v {
+		v[i] /= largest
+	}
+	return v
+}

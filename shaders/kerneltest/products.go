@@ -1,0 +1,180 @@
+package kerneltest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
+)
+
+// productsCase is a layer's products between two attentions, in one workgroup: a CPU device promises no more at the same time.
+type productsCase struct {
+	weight                             string
+	heads, headDim, hidden, inter, qkv int
+	workgroup, splits                  int
+	last                               bool // there is no next layer
+}
+
+const (
+	unsetWord      = 0x7fc0a5a5
+	firstExchanged = 4
+)
+
+// ProductsCases lists the cases of layer_products, which needs more storage buffers than WebGPU promises: 12, and 16 with scales.
+func ProductsCases() []Case {
+	var all []Case
+	for i, c := range []productsCase{
+		{weight: "bf16", heads: 4, headDim: 32, hidden: 96, inter: 160, qkv: 192, workgroup: 64, splits: 1},
+		{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3},
+		{weight: "q4", heads: 3, headDim: 64, hidden: 320, inter: 1000, qkv: 130, workgroup: 64, splits: 4},
+		{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8},
+		{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, last: true},
+		{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1},
+	} {
+		name := fmt.Sprintf("layer_products/%s heads=%dx%d hidden=%d intermediate=%d qkv=%d threads=%d splits=%d last=%v", c.weight, c.heads, c.headDim, c.hidden, c.inter, c.qkv, c.workgroup, c.splits, c.last)
+		all = append(all, Case{name, func() *Setup { return c.setup(uint64(100 + i)) }})
+	}
+	return all
+}
+
+func (c productsCase) setup(seed uint64) *Setup {
+	rng := NewRand(seed)
+	qDim := c.heads * c.headDim
+	qPad, hiddenPad, interPad := RoundUp(qDim, 32), RoundUp(c.hidden, 32), RoundUp(c.inter, 32)
+	o := RandomMatrix(rng, c.weight, c.hidden, qDim, qPad, 0.05)
+	gateUp := RandomMatrix(rng, c.weight, 2*c.inter, c.hidden, hiddenPad, 0.05)
+	down := RandomMatrix(rng, c.weight, c.hidden, c.inter, interPad, 0.05)
+	qkv := RandomMatrix(rng, c.weight, c.qkv, c.hidden, hiddenPad, 0.05)
+	x := Rows(rng, 1, c.hidden, hiddenPad, 2)
+	x[c.hidden/2] = 400
+	postNorm, nextNorm := Rows(rng, 1, c.hidden, hiddenPad, 1), Rows(rng, 1, c.hidden, hiddenPad, 1)
+	fused := c.splits
+	if c.splits > fusedSplits {
+		fused = 1
+	}
+	// The splits' outputs, then their statistics, as attention leaves them.
+	mlBase := maxSplits * qPad
+	a := make([]float32, mlBase+2*maxSplits*c.heads)
+	attn := make([]float64, qDim)
+	for h := range c.heads {
+		var m, l [fusedSplits]float64
+		largest := math.Inf(-1)
+		for s := range fused {
+			at := mlBase + 2*(s*c.heads+h)
+			a[at], a[at+1] = float32(3*rng.NormFloat64()), float32(1+rng.Float64())
+			m[s], l[s] = float64(a[at]), float64(a[at+1])
+			largest = math.Max(largest, m[s])
+		}
+		sum := 0.0
+		for s := range fused {
+			sum += l[s] * math.Exp(m[s]-largest)
+		}
+		for d := range c.headDim {
+			for s := range fused {
+				v := float32(rng.NormFloat64())
+				a[s*qPad+h*c.headDim+d] = v
+				if factor := math.Exp(m[s]-largest) / sum; fused > 1 {
+					attn[h*c.headDim+d] += float64(v) * factor
+				} else {
+					attn[h*c.headDim+d] = float64(v)
+				}
+			}
+		}
+	}
+	middle := make([]float64, c.hidden)
+	product(middle, o, qPad, attn)
+	for i := range middle {
+		middle[i] += float64(x[i])
+	}
+	both := make([]float64, 2*c.inter)
+	product(both, gateUp, hiddenPad, normed(middle, postNorm))
+	mlp := make([]float64, c.inter)
+	for i := range mlp {
+		mlp[i] = both[2*i] / (1 + math.Exp(-both[2*i])) * both[2*i+1]
+	}
+	out := make([]float64, c.hidden)
+	product(out, down, interPad, mlp)
+	for i := range out {
+		out[i] += middle[i]
+	}
+	wantQKV := make([]float64, c.qkv)
+	product(wantQKV, qkv, hiddenPad, normed(out, nextNorm))
+
+	set := make([]byte, 4*(firstExchanged+2*c.hidden+c.inter))
+	for i := firstExchanged; i < len(set)/4; i++ {
+		binary.LittleEndian.PutUint32(set[4*i:], unsetWord)
+	}
+	wantX := Untouched(hiddenPad)
+	copy(wantX, out)
+	handed := append(append(append(make([]float64, firstExchanged), middle...), mlp...), out...)
+	spent := Normal(rng, len(set)/4, 1)
+	copy(spent, make([]float32, firstExchanged))
+	size := c.qkv + 5
+	if c.last {
+		size, wantQKV = 1, Untouched(1)
+	} else {
+		wantQKV = append(wantQKV, Untouched(5)...)
+	}
+
+	opt := shaders.Options{Weight: c.weight, Floats: map[string]float32{"EPS": eps}, Consts: map[string]uint32{
+		"HIDDEN": uint32(c.hidden), "INTERMEDIATE": uint32(c.inter), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(c.headDim),
+		"Q_PAD": uint32(qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(mlBase), "COEFS": uint32(fusedSplits * c.heads),
+	}}
+	products := []shaders.Product{
+		{Name: "attn_out", Rows: c.hidden, K: qDim, KPad: qPad},
+		{Name: "gate_up", Rows: 2 * c.inter, K: c.hidden, KPad: hiddenPad, Norm: true, Pairs: true},
+		{Name: "down", Rows: c.hidden, K: c.inter, KPad: interPad},
+		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
+	}
+	if !shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup}, c.weight, workgroupBytes, 4*fusedSplits*c.heads) {
+		panic(fmt.Sprintf("kerneltest: %+v does not fit", c))
+	}
+	bindings := Bind("pass_state", "a", "x", "post_norm", "next_norm", "now", "spent", "qkv", "o", "gate_up", "down", "next")
+	if c.weight != "bf16" {
+		bindings = append(bindings, Bind("o_scales", "gate_up_scales", "down_scales", "next_scales")...)
+	}
+	return &Setup{
+		Buffers: map[string][]byte{
+			"pass_state": PassState(1, 0, c.splits, 0), "a": F32Bytes(a), "x": F32Bytes(x), "post_norm": F32Bytes(postNorm), "next_norm": F32Bytes(nextNorm),
+			"now": set, "spent": F32Bytes(spent), "qkv": Poison(size),
+			"o": o.Data, "gate_up": gateUp.Data, "down": down.Data, "next": qkv.Data,
+			"o_scales": o.Scales, "gate_up_scales": gateUp.Scales, "down_scales": down.Scales, "next_scales": qkv.Scales,
+		},
+		Steps: []Step{{Kernel: "layer_products", Options: opt, Bindings: bindings, Grid: [3]uint32{1, 1, 1}}},
+		Checks: []Check{
+			{"qkv", F32, wantQKV, f32Tolerance}, {"x", F32, wantX, f32Tolerance}, {"now", F32, handed, f32Tolerance}, {"spent", U32, unset(len(set) / 4), 0},
+		},
+	}
+}
+
+// product is sums[n] = sum over k of w[n, k] * x[k].
+func product(sums []float64, w Matrix, kPad int, x []float64) {
+	for n := range sums {
+		for k, v := range x {
+			sums[n] += float64(w.Values[n*kPad+k]) * v
+		}
+	}
+}
+
+func normed(x []float64, gain []float32) []float64 {
+	sum := 0.0
+	for _, v := range x {
+		sum += v * v
+	}
+	inv := 1 / math.Sqrt(sum/float64(len(x))+eps)
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = v * inv * float64(gain[i])
+	}
+	return out
+}
+
+// unset is what a cleared set holds.
+func unset(words int) []float64 {
+	out := make([]float64, words)
+	for i := firstExchanged; i < words; i++ {
+		out[i] = unsetWord
+	}
+	return out
+}

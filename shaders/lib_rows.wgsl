@@ -1,0 +1,108 @@
+// Up to eight rows of a matrix at a time: what a thread loads of them and the sums it has. Included after weight_*.wgsl and
+// dot_*.wgsl by lib_matvec.wgsl's kernels and, once a product, by layer_products.wgsl. dot_*.wgsl calls x4(load, j), vector j of
+// a load's inputs, which the includer has.
+
+override ROWS: u32 = 4u; // that a thread works on together, at most 8
+
+var<private> two_23: u32;       // the bits of 2^23, which would otherwise be written into an instruction of its own for every weight
+var<private> acc_0: vec4<f32>; // a row's sum in four parts: one addition a number, and none across
+var<private> acc_1: vec4<f32>;
+var<private> acc_2: vec4<f32>;
+var<private> acc_3: vec4<f32>;
+var<private> acc_4: vec4<f32>;
+var<private> acc_5: vec4<f32>;
+var<private> acc_6: vec4<f32>;
+var<private> acc_7: vec4<f32>;
+
+// One load of up to eight rows, with the scales of its groups.
+struct RowLoads {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+    e: vec4<u32>,
+    f: vec4<u32>,
+    g: vec4<u32>,
+    h: vec4<u32>,
+    scale_a: vec4<f32>,
+    scale_b: vec4<f32>,
+}
+
+// Sums of up to eight rows over one load, before their scales.
+struct RowSums {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+}
+
+// Adds a load's sums with their scales to the rows'; for the quantized formats.
+fn add_scaled(s: RowSums, w: RowLoads) {
+    acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
+    if (ROWS > 1u) {
+        acc_1 = fma(vec4<f32>(w.scale_a.y), s.b, acc_1);
+    }
+    if (ROWS > 2u) {
+        acc_2 = fma(vec4<f32>(w.scale_a.z), s.c, acc_2);
+    }
+    if (ROWS > 3u) {
+        acc_3 = fma(vec4<f32>(w.scale_a.w), s.d, acc_3);
+    }
+    if (ROWS > 4u) {
+        acc_4 = fma(vec4<f32>(w.scale_b.x), s.e, acc_4);
+    }
+    if (ROWS > 5u) {
+        acc_5 = fma(vec4<f32>(w.scale_b.y), s.f, acc_5);
+    }
+    if (ROWS > 6u) {
+        acc_6 = fma(vec4<f32>(w.scale_b.z), s.g, acc_6);
+    }
+    if (ROWS > 7u) {
+        acc_7 = fma(vec4<f32>(w.scale_b.w), s.h, acc_7);
+    }
+}
+
+// Load `load` of the rows that start at loads from_a.x to from_b.w.
+fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, load: u32) -> RowLoads {
+    let at = min(load, LOADS_PER_ROW - 1u); // past the end inputs are zero
+    var w: RowLoads;
+    w.a = weights[from_a.x + at];
+    w.scale_a.x = load_scale(from_a.x + at);
+    if (ROWS > 1u) {
+        w.b = weights[from_a.y + at];
+        w.scale_a.y = load_scale(from_a.y + at);
+    }
+    if (ROWS > 2u) {
+        w.c = weights[from_a.z + at];
+        w.scale_a.z = load_scale(from_a.z + at);
+    }
+    if (ROWS > 3u) {
+        w.d = weights[from_a.w + at];
+        w.scale_a.w = load_scale(from_a.w + at);
+    }
+    if (ROWS > 4u) {
+        w.e = weights[from_b.x + at];
+        w.scale_b.x = load_scale(from_b.x + at);
+    }
+    if (ROWS > 5u) {
+        w.f = weights[from_b.y + at];
+        w.scale_b.y = load_scale(from_b.y + at);
+    }
+    if (ROWS > 6u) {
+        w.g = weights[from_b.z + at];
+        w.scale_b.z = load_scale(from_b.z + at);
+    }
+    if (ROWS > 7u) {
+        w.h = weights[from_b.w + at];
+        w.scale_b.w = load_scale(from_b.w + at);
+    }
+    return w;
+}
+
+fn across(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
