@@ -1,7 +1,13 @@
 // A 16-byte load of bfloat16 times its inputs, for lib_matvec.wgsl. Included after weight_bf16.wgsl.
 
-// The scale of a load; bf16 has none.
-fn load_scale(load: u32) -> f32 {
+// bf16 has no scales.
+const SCALE_PERIOD: u32 = 1u;
+
+fn scale_shift(load: u32) -> u32 {
+    return 0u;
+}
+
+fn load_scale(load: u32, shift: u32) -> f32 {
     return 1.0;
 }
 

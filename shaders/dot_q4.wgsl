@@ -1,8 +1,15 @@
 // A 16-byte load of 4-bit numbers times its inputs, for lib_matvec.wgsl. Included after weight_q4.wgsl.
 
-// The scale of a load, counted from the matrix's first.
-fn load_scale(load: u32) -> f32 {
-    return flat_scale(load);
+const SCALE_PERIOD: u32 = 2u; // loads behind which scale_shift is the same
+
+// Where in its word the scale of a load is, counted from the matrix's first.
+fn scale_shift(load: u32) -> u32 {
+    return load % 2u * 16u;
+}
+
+// The scale of a load, with its scale_shift.
+fn load_scale(load: u32, shift: u32) -> f32 {
+    return unpack2x16float(scales[load >> 1u] >> shift).x;
 }
 
 // Four inputs as the products want them: scaled once, where they are brought, instead of the weights.

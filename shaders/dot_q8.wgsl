@@ -1,8 +1,15 @@
 // A 16-byte load of int8 times its inputs, for lib_matvec.wgsl. Included after weight_q8.wgsl.
 
-// The scale of a load, counted from the matrix's first.
-fn load_scale(load: u32) -> f32 {
-    return flat_scale(load >> 1u);
+const SCALE_PERIOD: u32 = 4u; // loads behind which scale_shift is the same
+
+// Where in its word the scale of a load is, counted from the matrix's first.
+fn scale_shift(load: u32) -> u32 {
+    return load / 2u % 2u * 16u;
+}
+
+// The scale of a load, with its scale_shift.
+fn load_scale(load: u32, shift: u32) -> f32 {
+    return unpack2x16float(scales[load >> 2u] >> shift).x;
 }
 
 // Four inputs as the products want them: scaled once, where they are brought, instead of the weights.

@@ -60,6 +60,7 @@ var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
 var<workgroup> coefs: array<f32, COEFS>;              // [NUM_HEADS, FUSED_SPLITS] factor of a split in its head's output
 var<private> squares: f32;
 var<private> polls_left: u32;
+var<private> num_splits: u32;
 var<private> kept: f32; // the residual of the row that this thread will store
 
 fn share_squares(tid: u32) {
@@ -113,17 +114,13 @@ fn wait(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
 //#instance down weight dot rows product
 //#instance qkv weight dot rows product
 
-fn fused_splits() -> u32 {
-    return select(pass_state[3], 1u, pass_state[3] > FUSED_SPLITS);
-}
-
 fn ml(split: u32, head: u32) -> vec2<f32> {
     let at = ML_BASE + 2u * (split * NUM_HEADS + head);
     return vec2<f32>(a[at], a[at + 1u]);
 }
 
 fn prepare_attn_out(tid: u32) {
-    let num_splits = fused_splits();
+    num_splits = select(pass_state[3], 1u, pass_state[3] > FUSED_SPLITS);
     if (num_splits > 1u) {
         for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
             var largest = ml(0u, h).x;
@@ -139,8 +136,8 @@ fn prepare_attn_out(tid: u32) {
                 coefs[h * FUSED_SPLITS + s] = exp(ml(s, h).x - largest) / sum;
             }
         }
-        workgroupBarrier();
     }
+    workgroupBarrier();
 }
 
 fn split4(split: u32, k: vec4<u32>) -> vec4<f32> {
@@ -159,7 +156,6 @@ fn inputs_attn_out(k: vec4<u32>) -> vec4<u32> {
 
 fn settle_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     var v = bitcast<vec4<f32>>(bits);
-    let num_splits = fused_splits();
     if (num_splits > 1u) {
         v *= coef4(0u, k);
         for (var s = 1u; s < num_splits; s++) {

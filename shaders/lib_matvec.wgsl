@@ -44,6 +44,11 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
     return input4(load * VECS_PER_LOAD + j); // bf16 alone: as it is
 }
 
+// Past a row's end its last load is loaded again: inputs are zero there.
+fn in_row(load: u32) -> u32 {
+    return min(load, LOADS_PER_ROW - 1u);
+}
+
 // Vector k4 of the inputs as the products want it, zero past the end.
 fn staged_input4(k4: u32) -> vec4<f32> {
     if (k4 >= K_PAD / 4u) {
@@ -87,6 +92,7 @@ fn unknown_zero(num_groups: vec3<u32>) -> u32 {
 fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     two_23 = 0x4b000000u + zero;
     let lane = tid % THREADS_PER_ROW;
+    let shift = scale_shift(lane);
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
     let from_a = min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
     let from_b = min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
@@ -107,18 +113,18 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             for (var round = 0u; round < STAGE_ROUNDS; round += UNROLL) {
                 let load = round * THREADS_PER_ROW + lane; // of the stage
                 let at = stage * STAGE_LOADS + load;
-                let w0 = load_rows(from_a, from_b, at);
+                let w0 = load_rows(from_a, from_b, in_row(at), shift);
                 var w1: RowLoads;
                 var w2: RowLoads;
                 var w3: RowLoads;
                 if (UNROLL > 1u) {
-                    w1 = load_rows(from_a, from_b, at + THREADS_PER_ROW);
+                    w1 = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW), shift);
                 }
                 if (UNROLL > 2u) {
-                    w2 = load_rows(from_a, from_b, at + 2u * THREADS_PER_ROW);
+                    w2 = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW), shift);
                 }
                 if (UNROLL > 3u) {
-                    w3 = load_rows(from_a, from_b, at + 3u * THREADS_PER_ROW);
+                    w3 = load_rows(from_a, from_b, in_row(at + 3u * THREADS_PER_ROW), shift);
                 }
                 if (DIRECT == 0u && round == 0u && bring) {
                     // Behind the first loads, which are under way meanwhile.
@@ -146,7 +152,7 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     } else {
         // Two rounds in turns, each loaded while the other is multiplied. The loop stays a loop (zero): unrolled, the kernels of a
         // layer would not fit into the instruction cache together.
-        var even = load_rows(from_a, from_b, lane);
+        var even = load_rows(from_a, from_b, in_row(lane), shift);
         for (var stage = 0u; stage < STAGES + zero; stage++) {
             if (bring) {
                 if (stage > 0u || block > 0u) {
@@ -161,9 +167,9 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             for (var round = 0u; round < STAGE_ROUNDS + zero; round += 2u) {
                 let load = round * THREADS_PER_ROW + lane;
                 let at = stage * STAGE_LOADS + load;
-                let odd = load_rows(from_a, from_b, at + THREADS_PER_ROW);
+                let odd = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW), shift);
                 add_products(even, load);
-                even = load_rows(from_a, from_b, at + 2u * THREADS_PER_ROW);
+                even = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW), shift);
                 if (stage * STAGE_ROUNDS + round + 1u < ROUNDS) {
                     add_products(odd, load + THREADS_PER_ROW);
                 }

@@ -2,14 +2,15 @@
 // the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their 16-byte loads; a
 // workgroup takes every num_groups-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
-// The kernel has, by product: prepare(tid) before the inputs are brought; inputs(k), the bits of four inputs or UNSET where they
-// are not there yet, and settle(k, bits), which waits for those; gains(k), what they are multiplied by after their squares were
+// The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, and settle(k, bits),
+// which waits for those; prepare(tid), called between the first of these; gains(k), what they are multiplied by after their squares were
 // summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1 with PAIRS).
 
 override K_PAD: u32 = 1024u;
 override K: u32 = 1024u;             // numbers of a row; behind them padding
 override NUM_ROWS: u32 = 1024u;
 override THREADS_PER_ROW: u32 = 32u; // a power of two, at least 4 and ROWS
+override DEPTH: u32 = 1u;            // rounds whose loads are under way together: at most 4, and no more than there are
 override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together
 override NORM: u32 = 0u;             // 1: the mean of the inputs' squares is wanted, see inv_rms
 override PAIRS: u32 = 0u;            // 1: a thread stores two neighbouring rows
@@ -29,40 +30,72 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
     return xs[j * XS_STRIDE + load];
 }
 
-fn load_block(row: u32, load: u32) -> RowLoads {
-    let r = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
-    return load_rows(min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW, min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW, load);
+// Load `load` of the rows from `row` on. Past the last row, and past a row's end, where inputs are zero, the last is loaded again.
+fn load_step(row: u32, load: u32, lane_shift: u32) -> RowLoads {
+    var a = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
+    var b = vec4<u32>(row) + vec4<u32>(4u, 5u, 6u, 7u);
+    var at = load;
+    if (NUM_ROWS % BLOCK_ROWS != 0u) {
+        a = min(a, vec4<u32>(NUM_ROWS - 1u));
+        b = min(b, vec4<u32>(NUM_ROWS - 1u));
+    }
+    if (LOADS_PER_ROW % THREADS_PER_ROW != 0u) {
+        at = min(load, LOADS_PER_ROW - 1u);
+    }
+    return load_rows(a * LOADS_PER_ROW, b * LOADS_PER_ROW, at, lane_shift);
 }
 
-fn put_input(at: u32, x: f32) {
+// Where number `at` of the stage is in xs.
+fn vector_of(at: u32) -> u32 {
+    return at % WEIGHTS_PER_LOAD / 4u * XS_STRIDE + at / WEIGHTS_PER_LOAD;
+}
+
+// What the inputs are multiplied by waits for them in their places: in registers it would not be there when they are.
+fn put_gain(at: u32, gain: f32) {
     if (at < STAGE_NUMBERS) {
-        xs[at % WEIGHTS_PER_LOAD / 4u * XS_STRIDE + at / WEIGHTS_PER_LOAD][at % 4u] = x;
+        xs[vector_of(at)][at % 4u] = gain;
+    }
+}
+
+fn put_gains(at: vec4<u32>, k: vec4<u32>, unit: f32) {
+    if (NORM == 1u) {
+        let gain = gains(k) * unit;
+        put_gain(at.x, gain.x);
+        if (WORDS > 1u) {
+            put_gain(at.y, gain.y);
+        }
+        if (WORDS > 2u) {
+            put_gain(at.z, gain.z);
+            put_gain(at.w, gain.w);
+        }
+    }
+}
+
+fn put_input(at: u32, x: f32, unit: f32) {
+    if (at < STAGE_NUMBERS) {
+        if (NORM == 1u) {
+            xs[vector_of(at)][at % 4u] *= x;
+        } else {
+            xs[vector_of(at)][at % 4u] = x * unit;
+        }
     }
 }
 
 // Numbers `at` of the stage that begins at number `begin`: their squares are added up, and they go to workgroup memory.
-fn put_inputs(at: vec4<u32>, begin: u32, bits: vec4<u32>, gain: vec4<f32>, unit: f32) {
+fn put_inputs(at: vec4<u32>, begin: u32, bits: vec4<u32>, unit: f32) {
     let known = at + begin < vec4<u32>(K) & at < vec4<u32>(STAGE_NUMBERS);
     let x = select(vec4<f32>(0.0), bitcast<vec4<f32>>(bits), known);
     if (NORM == 1u) {
         squares += dot(x, x);
     }
-    let v = x * gain * unit;
-    put_input(at.x, v.x);
+    put_input(at.x, x.x, unit);
     if (WORDS > 1u) {
-        put_input(at.y, v.y);
+        put_input(at.y, x.y, unit);
     }
     if (WORDS > 2u) {
-        put_input(at.z, v.z);
-        put_input(at.w, v.w);
+        put_input(at.z, x.z, unit);
+        put_input(at.w, x.w, unit);
     }
-}
-
-fn gains_of(k: vec4<u32>) -> vec4<f32> {
-    if (NORM == 1u) {
-        return gains(k);
-    }
-    return vec4<f32>(1.0);
 }
 
 // Brings a stage's inputs. All loads of a turn are under way before the first is waited for.
@@ -79,35 +112,41 @@ fn stage_inputs(stage: u32, tid: u32) {
         let k_b = min(b + begin, last);
         let k_c = min(c + begin, last);
         let k_d = min(d + begin, last);
-        let gain_a = gains_of(k_a);
-        var gain_b = vec4<f32>(1.0);
-        var gain_c = vec4<f32>(1.0);
-        var gain_d = vec4<f32>(1.0);
+        put_gains(a, k_a, unit);
+        if (WORDS > 4u) {
+            put_gains(b, k_b, unit);
+        }
+        if (WORDS > 8u) {
+            put_gains(c, k_c, unit);
+        }
+        if (WORDS > 12u) {
+            put_gains(d, k_d, unit);
+        }
         let bits_a = inputs(k_a);
         var bits_b = vec4<u32>(0u);
         var bits_c = vec4<u32>(0u);
         var bits_d = vec4<u32>(0u);
         if (WORDS > 4u) {
-            gain_b = gains_of(k_b);
             bits_b = inputs(k_b);
         }
         if (WORDS > 8u) {
-            gain_c = gains_of(k_c);
             bits_c = inputs(k_c);
         }
         if (WORDS > 12u) {
-            gain_d = gains_of(k_d);
             bits_d = inputs(k_d);
         }
-        put_inputs(a, begin, settle(k_a, bits_a), gain_a, unit);
+        if (stage == 0u && i == 0u) {
+            prepare(tid);
+        }
+        put_inputs(a, begin, settle(k_a, bits_a), unit);
         if (WORDS > 4u) {
-            put_inputs(b, begin, settle(k_b, bits_b), gain_b, unit);
+            put_inputs(b, begin, settle(k_b, bits_b), unit);
         }
         if (WORDS > 8u) {
-            put_inputs(c, begin, settle(k_c, bits_c), gain_c, unit);
+            put_inputs(c, begin, settle(k_c, bits_c), unit);
         }
         if (WORDS > 12u) {
-            put_inputs(d, begin, settle(k_d, bits_d), gain_d, unit);
+            put_inputs(d, begin, settle(k_d, bits_d), unit);
         }
     }
 }
@@ -155,6 +194,17 @@ fn inv_rms() -> f32 {
     return 1.0 / sqrt(all_squares() / f32(K) + EPS);
 }
 
+// Round `round` of the rows from `row` on, or behind the last of the rows from next_row on, where there is one.
+fn load_ahead(row: u32, next_row: u32, round: u32, more: bool, lane: u32, lane_shift: u32) -> RowLoads {
+    let here = round < ROUNDS;
+    let at = select(round - ROUNDS, round, here);
+    var w: RowLoads;
+    if ((here || more) && at < ROUNDS) {
+        w = load_step(select(next_row, row, here), at * THREADS_PER_ROW + lane, lane_shift);
+    }
+    return w;
+}
+
 // Computes sum over k of W[row, k] * input[k] for this workgroup's blocks of rows. zero is one that no compiler knows: loops
 // over rounds stay loops, for the instruction cache's sake. The order of summation is fixed.
 fn run(group: u32, num_groups: u32, tid: u32, zero: u32) {
@@ -163,13 +213,28 @@ fn run(group: u32, num_groups: u32, tid: u32, zero: u32) {
     }
     two_23 = 0x4b000000u + zero;
     let lane = tid % THREADS_PER_ROW;
+    let lane_shift = scale_shift(lane);
     let team_row = tid / THREADS_PER_ROW * ROWS;
     let stored = select(tid, 2u * tid, PAIRS == 1u);
-    var w = load_block(group * BLOCK_ROWS + team_row, lane);
-    prepare(tid);
+    let first_row = group * BLOCK_ROWS + team_row;
+    var w0 = load_step(first_row, lane, lane_shift);
+    var w1: RowLoads;
+    var w2: RowLoads;
+    var w3: RowLoads;
+    if (DEPTH > 1u) {
+        w1 = load_ahead(first_row, 0u, 1u, false, lane, lane_shift);
+    }
+    if (DEPTH > 2u) {
+        w2 = load_ahead(first_row, 0u, 2u, false, lane, lane_shift);
+    }
+    if (DEPTH > 3u) {
+        w3 = load_ahead(first_row, 0u, 3u, false, lane, lane_shift);
+    }
     var turn = 0u; // the first row's place in shares
     for (var block = group; block < NUM_BLOCKS; block += num_groups) {
         let row = block * BLOCK_ROWS + team_row;
+        let next_row = row + num_groups * BLOCK_ROWS;
+        let more = block + num_groups < NUM_BLOCKS;
         let store_row = block * BLOCK_ROWS + stored;
         let stores = stored < BLOCK_ROWS && store_row < NUM_ROWS;
         if (stores) {
@@ -200,16 +265,32 @@ fn run(group: u32, num_groups: u32, tid: u32, zero: u32) {
                     sum_squares(tid);
                 }
             }
-            let rounds = min(STAGE_ROUNDS, ROUNDS - stage * STAGE_ROUNDS);
-            for (var round = 0u; round < rounds + zero; round++) {
-                let current = w;
-                let next = stage * STAGE_ROUNDS + round + 1u;
-                if (next < ROUNDS) {
-                    w = load_block(row, next * THREADS_PER_ROW + lane);
-                } else if (block + num_groups < NUM_BLOCKS) {
-                    w = load_block(row + num_groups * BLOCK_ROWS, lane);
+            let first = stage * STAGE_ROUNDS;
+            let end = min(first + STAGE_ROUNDS, ROUNDS) + zero;
+            for (var round = first; round < end; round++) {
+                // Loads move on from variable to variable: with a copy of this body for each the kernel would not fit into the
+                // instruction cache.
+                let current = w0;
+                if (DEPTH > 1u) {
+                    w0 = w1;
                 }
-                add_products(current, round * THREADS_PER_ROW + lane);
+                if (DEPTH > 2u) {
+                    w1 = w2;
+                }
+                if (DEPTH > 3u) {
+                    w2 = w3;
+                }
+                let ahead = load_ahead(row, next_row, round + DEPTH, more, lane, lane_shift);
+                if (DEPTH == 1u) {
+                    w0 = ahead;
+                } else if (DEPTH == 2u) {
+                    w1 = ahead;
+                } else if (DEPTH == 3u) {
+                    w2 = ahead;
+                } else {
+                    w3 = ahead;
+                }
+                add_products(current, (round - first) * THREADS_PER_ROW + lane);
             }
         }
         put_shares(turn + team_row, lane);

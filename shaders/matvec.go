@@ -18,6 +18,7 @@ type MatvecShape struct {
 	Prefetch int `json:"prefetch,omitempty"`
 	// Groups is of layer_products alone: how many workgroups stay on the device (0: it is not used).
 	Groups int `json:"groups,omitempty"`
+	Loads  int `json:"loads,omitempty"` // of 16 bytes that a thread of layer_products has under way
 }
 
 const (
@@ -137,7 +138,7 @@ func (v MatvecShape) String() string {
 	}
 	switch {
 	case v.Groups > 0:
-		parts = append(parts, fmt.Sprintf("%d workgroups of %d", v.Groups, v.Workgroup))
+		parts = append(parts, fmt.Sprintf("%dx%d %d loads team %d", v.Groups, v.Workgroup, v.Loads, v.ThreadsPerRow))
 	case v.Prefetch > 0 || v.Rows == 0:
 		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))
 	}

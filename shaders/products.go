@@ -15,11 +15,16 @@ type Product struct {
 	Norm  bool // RMSNorm in front
 	Pairs bool // two neighbouring rows make one number
 
-	rows, threadsPerRow, stageRounds int
+	rows, threadsPerRow, depth, stageRounds int
 }
 
-// ProductsShape is how layer_products runs: so many workgroups, all at the same time, of so many threads.
-type ProductsShape struct{ Groups, Workgroup int }
+// ProductsShape is how layer_products runs.
+type ProductsShape struct {
+	Groups    int // workgroups, all at the same time
+	Workgroup int // threads of each
+	Loads     int // of 16 bytes that a thread has under way
+	Team      int // threads of a row, at least
+}
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, as measured on an
 // H200: instructions for a load of weights, at four a clock of 32 threads each; 16-byte reads of workgroup memory of as many
@@ -37,7 +42,7 @@ const (
 
 const (
 	maxProductRows = 4
-	minTeam        = 8  // threads of a row: 128 neighbouring bytes
+	maxDepth       = 4
 	squareParts    = 32 // layer_products' SQUARE_PARTS
 )
 
@@ -49,12 +54,13 @@ func (p *Product) spread(s ProductsShape, weight string, inputBytes, shareBytes 
 	warps := float64(s.Workgroup) / 32
 	best := 0.0
 	for rows := 1; rows <= maxProductRows; rows++ {
-		for threads := minTeam; threads <= s.Workgroup && threads < 2*loads; threads *= 2 {
+		for threads := max(s.Team, 4); threads <= s.Workgroup && threads < 2*loads; threads *= 2 {
 			block := rows * (s.Workgroup / threads)
 			if threads < rows || p.Pairs && block%2 == 1 || p.shareBytes(s, rows, threads) > shareBytes {
 				continue
 			}
 			rounds := (loads + threads - 1) / threads
+			depth := max(min(s.Loads/rows, maxDepth, rounds), 1)
 			fit := min((inputBytes/16-perLoad/4)/(threads*perLoad/4), rounds) // whose inputs are there together
 			if fit < 1 {
 				continue
@@ -65,29 +71,30 @@ func (p *Product) spread(s ProductsShape, weight string, inputBytes, shareBytes 
 				warps*float64(rows*loadInstructions[weight]+stepInstructions)/4,
 				warps*float64(perLoad/4)*max(1, vectorClocks*float64(min(threads, 32))/32), // neighbouring teams read the same
 				float64(s.Workgroup*rows*18)/memoryBytes,
-				memoryClocks)
+				memoryClocks/float64(depth))
 			cost := blocks * (float64(rounds)*step + blockClocks + float64((rows+threads/4)*rowClocks))
 			if stages > 1 && blocks > 1 {
 				cost *= 1.5 // inputs are brought once a block
 			}
 			if best == 0 || cost < best {
 				best = cost
-				p.rows, p.threadsPerRow, p.stageRounds = rows, threads, (rounds+stages-1)/stages
+				p.rows, p.threadsPerRow, p.depth, p.stageRounds = rows, threads, depth, (rounds+stages-1)/stages
 			}
 		}
 	}
 	return best
 }
 
-// shareBytes is what the shares of two blocks take.
+// shareBytes is what the shares of a block take, of two where there are more.
 func (p *Product) shareBytes(s ProductsShape, rows, threads int) int {
-	return 2 * 16 * rows * (s.Workgroup / threads) * (threads/4 + 1)
+	block := rows * (s.Workgroup / threads)
+	return min(2, (p.Rows+block*s.Groups-1)/(block*s.Groups)) * 16 * block * (threads/4 + 1)
 }
 
 // LayerProducts gives layer_products' constants of a layer's products, in the order of their bindings; ok is false when they
 // cannot be spread so in so many bytes of workgroup memory, of which coefs bytes are for the factors of splits.
 func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape, weight string, workgroupBytes, coefs int) bool {
-	if s.Groups < 1 || s.Workgroup < 64 || s.Workgroup&(s.Workgroup-1) != 0 {
+	if s.Groups < 1 || s.Loads < 1 || s.Workgroup < 64 || s.Workgroup&(s.Workgroup-1) != 0 {
 		return false
 	}
 	left := workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
@@ -125,7 +132,7 @@ func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape
 		}
 		for name, value := range map[string]uint32{
 			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(p.rows), "THREADS_PER_ROW": uint32(p.threadsPerRow),
-			"STAGE_ROUNDS": uint32(p.stageRounds), "NORM": norm, "PAIRS": pairs,
+			"DEPTH": uint32(p.depth), "STAGE_ROUNDS": uint32(p.stageRounds), "NORM": norm, "PAIRS": pairs,
 		} {
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}

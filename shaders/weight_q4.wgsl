@@ -35,8 +35,7 @@ fn widen_q4(w: u32) -> vec4<f32> {
 
 // Scale i of the flat scale plane.
 fn flat_scale(i: u32) -> f32 {
-    let pair = unpack2x16float(scales[i >> 1u]);
-    return select(pair.x, pair.y, (i & 1u) == 1u);
+    return unpack2x16float(scales[i >> 1u] >> (i % 2u * 16u)).x;
 }
 
 fn scale_at(row: u32, group: u32) -> f32 {

@@ -22,11 +22,11 @@ func (r *Runner) recordDecode(out *layer) error {
 	return r.recordAttention(out)
 }
 
-// recordAttention records decode attention, with the prefetch of the layer's gate and up rows that tuning chose.
+// recordAttention records decode attention, with the prefetch of the next weights that tuning chose.
 func (r *Runner) recordAttention(out *layer) error {
 	s, w := &r.shape, &out.weights
-	prefetch := r.tuned[tuningKey(prefetched, w.gateUp)].Prefetch
-	next := w.gateUp.parts[0].data
+	key, matrix := r.prefetched(w)
+	prefetch, next := r.tuned[key].Prefetch, matrix.parts[0].data
 	consts := s.attentionConsts()
 	consts["PREFETCH"], consts["NEXT_VECS"] = uint32(prefetch), uint32(next.Size()/16)
 	att, err := r.dispatch("attention", shaders.Options{KV: string(s.kv), Consts: consts, Floats: s.attentionFloats()},
@@ -38,8 +38,14 @@ func (r *Runner) recordAttention(out *layer) error {
 	return err
 }
 
-// prefetched is the product, among the names of decodeMatvecs, whose first weights attention may bring into the cache.
-const prefetched = "gate_up"
+// prefetched is the matrix whose first weights attention may bring into the cache, and the key of the tuning that says how many:
+// the next one for layer_products, which waits for it at once, else the largest.
+func (r *Runner) prefetched(w *layerWeights) (key string, m *matrix) {
+	if r.products != nil {
+		return r.productsKey(), w.o
+	}
+	return tuningKey("gate_up", w.gateUp), w.gateUp
+}
 
 // combineColumns are the columns of a head that a workgroup of combine_splits takes.
 const combineColumns = 32

@@ -178,13 +178,21 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Loads: v.Loads, Team: v.ThreadsPerRow}
 	if _, err := r.productsOptions(shape); err != nil || v.Groups > maxProductGroups {
 		return nil // a damaged tuning file might say anything
 	}
 	p, err := r.recordProducts(shape, len(r.layers))
+	if err != nil {
+		return err
+	}
 	r.useProducts(p)
-	return err
+	for i := range r.layers {
+		if err := r.recordAttention(&r.layers[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Runner) productsKey() string { return tuningKey(productsName, r.layers[0].weights.gateUp) }
@@ -215,10 +223,16 @@ func (p *layerProducts) waitGivenUp(dev gpu.Device) (bool, error) {
 	return false, nil
 }
 
-// Workgroups that tuning tries.
-var productWorkgroups = []int{256, 512, 1024}
+// productCandidates are the shapes that tuning tries, with `each` workgroups on each processor of the GPU that holds
+// threadsAtOnce.
+var productCandidates = []struct{ each, threads, loads, team int }{
+	{1, 256, 8, 8}, {1, 512, 3, 8}, {1, 512, 6, 8}, {1, 512, 6, 32}, {1, 1024, 3, 32}, {1, 1024, 4, 32},
+}
 
-const maxProductGroups = 2048
+const (
+	maxProductGroups = 4096
+	threadsAtOnce    = 2048
+)
 
 // tuneProducts finds out how many workgroups of layer_products run at the same time, and with how many of them a decode step of
 // a short context is fastest, if it is faster than with five dispatches a layer by minProductsGain. A row's time is that of a
@@ -231,39 +245,31 @@ func (r *Runner) tuneProducts(rounds int) ([]TuneRow, error) {
 		return nil, nil
 	}
 	n := passSize{tokens: 1, splits: 1}
+	if _, err := r.productSets(); err != nil {
+		return nil, err
+	}
 	want, err := r.productsOutput(slices.Concat(r.layers[0].decode.attnOut, r.layers[0].decode.rmsnormGateUp, r.layers[0].decode.down, r.layers[1%len(r.layers)].decode.rmsnormQKV))
 	if err != nil {
 		return nil, err
 	}
 	choices := []*layerProducts{nil}
-	for _, threads := range productWorkgroups {
-		at := 0
-		for part := 1; part <= 3; part++ {
-			shape := shaders.ProductsShape{Groups: 128, Workgroup: threads}
-			if part > 1 {
-				shape.Groups = at / part
-			}
-			if shape.Groups < 1 {
-				continue
-			}
-			if _, err := r.productsOptions(shape); err != nil {
-				continue
-			}
-			if part == 1 {
-				if at, err = r.groupsAtOnce(shape, want); err != nil {
-					return nil, err
-				}
-				if shape.Groups = at; at == 0 {
-					break
-				}
-			}
-			p, err := r.tryProducts(shape, want)
-			if err != nil {
+	atOnce := map[int]int{} // workgroups by their threads
+	for _, c := range productCandidates {
+		if _, ok := atOnce[c.threads]; !ok {
+			if atOnce[c.threads], err = r.groupsAtOnce(c.threads); err != nil {
 				return nil, err
 			}
-			if p != nil {
-				choices = append(choices, p)
-			}
+		}
+		shape := shaders.ProductsShape{Groups: atOnce[c.threads] * c.each * c.threads / threadsAtOnce, Workgroup: c.threads, Loads: c.loads, Team: c.team}
+		if _, err := r.productsOptions(shape); err != nil {
+			continue
+		}
+		p, err := r.tryProducts(shape, want)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			choices = append(choices, p)
 		}
 	}
 	best := 0
@@ -287,7 +293,7 @@ func (r *Runner) tuneProducts(rounds int) ([]TuneRow, error) {
 			row := TuneRow{Kernel: productsName, Seconds: t.median()}
 			row.BytesPerSecond = float64(bytes) / row.Seconds
 			if p := choices[i]; p != nil {
-				row.Groups, row.Workgroup = p.shape.Groups, p.shape.Workgroup
+				row.Groups, row.Workgroup, row.Loads, row.ThreadsPerRow = p.shape.Groups, p.shape.Workgroup, p.shape.Loads, p.shape.Team
 			}
 			rows = append(rows, row)
 			if row.Seconds < (1-minProductsGain)*rows[0].Seconds && row.Seconds < rows[best].Seconds {
@@ -298,7 +304,7 @@ func (r *Runner) tuneProducts(rounds int) ([]TuneRow, error) {
 	}
 	v := MatvecShape{}
 	if p := choices[best]; p != nil {
-		v.Groups, v.Workgroup = p.shape.Groups, p.shape.Workgroup
+		v.Groups, v.Workgroup, v.Loads, v.ThreadsPerRow = p.shape.Groups, p.shape.Workgroup, p.shape.Loads, p.shape.Team
 	}
 	r.tuned[r.productsKey()] = v
 	r.useProducts(choices[best])
@@ -314,39 +320,38 @@ func (r *Runner) layerBytes() (bytes uint64) {
 	return bytes
 }
 
-// groupsAtOnce is how many workgroups of the kernel of a shape run at the same time, at most maxProductGroups: found by doubling
-// and halving. What runs too many gives up within milliseconds.
-func (r *Runner) groupsAtOnce(shape shaders.ProductsShape, want []float32) (int, error) {
-	p, err := r.recordProducts(shape, 1)
+// groupsAtOnce is how many workgroups of so many threads, with nothing else, run at the same time, at most maxProductGroups: found
+// by doubling and halving. What runs too many gives up within milliseconds.
+func (r *Runner) groupsAtOnce(threads int) (int, error) {
+	if threads > matvecThreads(r.dev.Limits()) {
+		return 0, nil
+	}
+	arrived := r.exchange[0] // which is cleared before it is used
+	groups := 0
+	d, err := r.dispatch("resident_groups", shaders.Options{Consts: map[string]uint32{"WORKGROUP_SIZE": uint32(threads)}},
+		func(passSize) [3]uint32 { return [3]uint32{uint32(groups), 1, 1} }, gpu.Whole(arrived))
 	if err != nil {
 		return 0, err
 	}
-	runs := func(groups int) (bool, error) {
-		d := p.split[0]
-		d.grid = func(passSize) [3]uint32 { return [3]uint32{uint32(groups), 1, 1} }
-		_, err := r.productsOutput([]dispatch{d})
-		if err != nil {
-			return false, err
+	good, bad := 1, maxProductGroups+1
+	for good+1 < bad {
+		if groups = (good + bad) / 2; bad > maxProductGroups {
+			groups = min(2*good, maxProductGroups)
 		}
-		up, err := p.waitGivenUp(r.dev)
-		return !up, err
-	}
-	good, bad := 0, maxProductGroups+1
-	for n := 16; good+1 < bad; {
-		ok, err := runs(n)
-		if err != nil {
+		var words [8]byte
+		if err := r.dev.Write(arrived, 0, words[:]); err != nil {
 			return 0, err
 		}
-		if ok {
-			good = n
-		} else {
-			bad = n
+		if err := gpu.Read(r.dev, arrived, 0, words[:], joinSegments([]segment{{dispatches: []dispatch{d}}}, passSize{}, "resident groups")); err != nil {
+			return 0, err
 		}
-		if n = (good + bad) / 2; bad > maxProductGroups {
-			n = min(2*good, maxProductGroups)
-		}
-		if good == maxProductGroups || bad <= 16 {
-			break
+		switch gaveUp := binary.LittleEndian.Uint32(words[4:]) != 0; {
+		case gaveUp:
+			bad = groups
+		case groups == maxProductGroups:
+			return groups, nil
+		default:
+			good = groups
 		}
 	}
 	return good, nil

@@ -134,17 +134,20 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	return append(rows, prefetch...), err
 }
 
-// tunePrefetch finds out how much of gate_up's weights attention had better bring into the cache: none, unless a decode step
+// tunePrefetch finds out how much of the next weights attention had better bring into the cache: none, unless a decode step
 // of a short context gets faster by minPrefetchGain. A row's time is that of a step without lm_head; Prefetch alone is set.
 func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 	const minPrefetchGain = 0.01
-	key := tuningKey(prefetched, r.tunedMatrix(prefetched))
+	key, m := r.prefetched(&r.layers[0].weights)
 	groups := r.shape.NumKeyValueHeads * r.shape.qTiles
 	choices := []int{0}
 	for _, bytes := range []int{4 << 20, 8 << 20, 16 << 20} {
-		if n := bytes / (prefetchBytes * groups); n > 0 && uint64(bytes) <= r.layers[0].weights.gateUp.bytes() {
+		if n := bytes / (prefetchBytes * groups); n > 0 && uint64(bytes) < m.bytes() {
 			choices = append(choices, n)
 		}
+	}
+	if n := (int(m.bytes()) + prefetchBytes*groups - 1) / (prefetchBytes * groups); n > 0 && m.bytes() <= 32<<20 {
+		choices = append(choices, n)
 	}
 	record := func(prefetch int) (*timing, error) {
 		v := r.tuned[key]

@@ -12,7 +12,7 @@ import (
 type productsCase struct {
 	weight                             string
 	heads, headDim, hidden, inter, qkv int
-	workgroup, splits                  int
+	workgroup, splits, loads           int
 	last                               bool // there is no next layer
 }
 
@@ -25,14 +25,14 @@ const (
 func ProductsCases() []Case {
 	var all []Case
 	for i, c := range []productsCase{
-		{weight: "bf16", heads: 4, headDim: 32, hidden: 96, inter: 160, qkv: 192, workgroup: 64, splits: 1},
-		{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3},
-		{weight: "q4", heads: 3, headDim: 64, hidden: 320, inter: 1000, qkv: 130, workgroup: 64, splits: 4},
-		{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8},
-		{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, last: true},
-		{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1},
+		{weight: "bf16", heads: 4, headDim: 32, hidden: 96, inter: 160, qkv: 192, workgroup: 64, splits: 1, loads: 1},
+		{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3, loads: 4},
+		{weight: "q4", heads: 3, headDim: 64, hidden: 320, inter: 1000, qkv: 130, workgroup: 64, splits: 4, loads: 3},
+		{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8, loads: 8},
+		{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, loads: 4, last: true},
+		{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6},
 	} {
-		name := fmt.Sprintf("layer_products/%s heads=%dx%d hidden=%d intermediate=%d qkv=%d threads=%d splits=%d last=%v", c.weight, c.heads, c.headDim, c.hidden, c.inter, c.qkv, c.workgroup, c.splits, c.last)
+		name := fmt.Sprintf("layer_products/%s heads=%dx%d hidden=%d intermediate=%d qkv=%d threads=%d loads=%d splits=%d last=%v", c.weight, c.heads, c.headDim, c.hidden, c.inter, c.qkv, c.workgroup, c.loads, c.splits, c.last)
 		all = append(all, Case{name, func() *Setup { return c.setup(uint64(100 + i)) }})
 	}
 	return all
@@ -127,7 +127,7 @@ func (c productsCase) setup(seed uint64) *Setup {
 		{Name: "down", Rows: c.hidden, K: c.inter, KPad: interPad},
 		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
 	}
-	if !shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup}, c.weight, workgroupBytes, 4*fusedSplits*c.heads) {
+	if !shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads}, c.weight, workgroupBytes, 4*fusedSplits*c.heads) {
 		panic(fmt.Sprintf("kerneltest: %+v does not fit", c))
 	}
 	bindings := Bind("pass_state", "a", "x", "post_norm", "next_norm", "now", "spent", "qkv", "o", "gate_up", "down", "next")
@@ -177,4 +177,16 @@ func unset(words int) []float64 {
 		out[i] = unsetWord
 	}
 	return out
+}
+
+func init() {
+	registered = append(registered, func() []Case {
+		return []Case{{"resident_groups/one", func() *Setup {
+			return &Setup{
+				Buffers: map[string][]byte{"arrived": U32Bytes(0, 0)},
+				Steps:   []Step{{Kernel: "resident_groups", Bindings: Bind("arrived"), Grid: [3]uint32{1, 1, 1}}},
+				Checks:  []Check{{"arrived", U32, []float64{1, 0}, 0}},
+			}
+		}}}
+	})
 }
