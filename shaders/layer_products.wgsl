@@ -17,8 +17,9 @@
 // 7 qkv        f32       [rows of the next layer's q, k and v]; shorter: there is no next layer
 // 8 to 11 weights_attn_out, weights_gate_up, weights_down, weights_qkv: vec4<u32> [rows, K_PAD] bf16, q8 or q4
 // 12 to 15 scales of these  u32  f16 pairs, with q8 and q4 only
-// Grid: any number of workgroups that run at the same time, in x. Accumulates in f32. Parity test: kerneltest "layer_products".
+// Grid: GROUPS workgroups, all at the same time, in x. Accumulates in f32. Parity test: kerneltest "layer_products".
 
+override GROUPS: u32 = 1u;         // workgroups of the grid
 override WORKGROUP_SIZE: u32 = 256u;
 override HIDDEN: u32 = 1024u;
 override INTERMEDIATE: u32 = 3072u;
@@ -253,13 +254,13 @@ fn store_qkv(row: u32, sum: f32, unused: f32) {
 fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let zero = num_groups.z - 1u;
     polls_left = select(MAX_POLLS, 0u, (atomicLoad(&now[0]) | atomicLoad(&spent[0])) != 0u);
-    for (var i = FIRST + group.x * WORKGROUP_SIZE + tid; i < EXCHANGED; i += num_groups.x * WORKGROUP_SIZE) {
+    for (var i = FIRST + group.x * WORKGROUP_SIZE + tid; i < EXCHANGED; i += GROUPS * WORKGROUP_SIZE) {
         atomicStore(&spent[i], UNSET);
     }
-    run_attn_out(group.x, num_groups.x, tid, zero);
-    run_gate_up(group.x, num_groups.x, tid, zero);
-    run_down(group.x, num_groups.x, tid, zero);
+    run_attn_out(group.x, tid, zero);
+    run_gate_up(group.x, tid, zero);
+    run_down(group.x, tid, zero);
     if (arrayLength(&qkv) >= NUM_ROWS_QKV) {
-        run_qkv(group.x, num_groups.x, tid, zero);
+        run_qkv(group.x, tid, zero);
     }
 }

@@ -1,6 +1,6 @@
 // One product of layer_products.wgsl, pasted once a product behind weight_*.wgsl, dot_*.wgsl and lib_rows.wgsl, every name with
 // the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their 16-byte loads; a
-// workgroup takes every num_groups-th block of rows. The first loads are under way before the inputs are there, those of the
+// workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
 // The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, and settle(k, bits),
 // which waits for those; prepare(tid), called between the first of these; gains(k), what they are multiplied by after their squares were
@@ -10,14 +10,15 @@ override K_PAD: u32 = 1024u;
 override K: u32 = 1024u;             // numbers of a row; behind them padding
 override NUM_ROWS: u32 = 1024u;
 override THREADS_PER_ROW: u32 = 32u; // a power of two, at least 4 and ROWS
-override DEPTH: u32 = 1u;            // rounds whose loads are under way together: at most 4, and no more than there are
-override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together
+override DEPTH: u32 = 1u;            // rounds whose loads are under way together, at most 4
+override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together; a multiple of DEPTH
 override NORM: u32 = 0u;             // 1: the mean of the inputs' squares is wanted, see inv_rms
 override PAIRS: u32 = 0u;            // 1: a thread stores two neighbouring rows
 
 const BLOCK_ROWS: u32 = ROWS * (WORKGROUP_SIZE / THREADS_PER_ROW);
 const NUM_BLOCKS: u32 = (NUM_ROWS + BLOCK_ROWS - 1u) / BLOCK_ROWS;
 const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
+const TURNS: u32 = (ROUNDS + DEPTH - 1u) / DEPTH * DEPTH; // rounds, and those that are only for the count
 const STAGES: u32 = (ROUNDS + STAGE_ROUNDS - 1u) / STAGE_ROUNDS;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_NUMBERS: u32 = STAGE_LOADS * WEIGHTS_PER_LOAD;
@@ -194,20 +195,26 @@ fn inv_rms() -> f32 {
     return 1.0 / sqrt(all_squares() / f32(K) + EPS);
 }
 
-// Round `round` of the rows from `row` on, or behind the last of the rows from next_row on, where there is one.
-fn load_ahead(row: u32, next_row: u32, round: u32, more: bool, lane: u32, lane_shift: u32) -> RowLoads {
-    let here = round < ROUNDS;
-    let at = select(round - ROUNDS, round, here);
+// Round `round` of the rows from `row` on, or behind TURNS of the rows of the workgroup's next block, if there is one.
+fn load_ahead(row: u32, round: u32, more: bool, lane: u32, lane_shift: u32) -> RowLoads {
     var w: RowLoads;
-    if ((here || more) && at < ROUNDS) {
-        w = load_step(select(next_row, row, here), at * THREADS_PER_ROW + lane, lane_shift);
+    if (NUM_BLOCKS <= GROUPS) {
+        if (round < ROUNDS) {
+            w = load_step(row, round * THREADS_PER_ROW + lane, lane_shift);
+        }
+    } else {
+        let here = round < TURNS;
+        let at = select(round - TURNS, round, here);
+        if ((here || more) && at < ROUNDS) {
+            w = load_step(select(row + GROUPS * BLOCK_ROWS, row, here), at * THREADS_PER_ROW + lane, lane_shift);
+        }
     }
     return w;
 }
 
 // Computes sum over k of W[row, k] * input[k] for this workgroup's blocks of rows. zero is one that no compiler knows: loops
 // over rounds stay loops, for the instruction cache's sake. The order of summation is fixed.
-fn run(group: u32, num_groups: u32, tid: u32, zero: u32) {
+fn run(group: u32, tid: u32, zero: u32) {
     if (group >= NUM_BLOCKS) {
         return;
     }
@@ -217,24 +224,23 @@ fn run(group: u32, num_groups: u32, tid: u32, zero: u32) {
     let team_row = tid / THREADS_PER_ROW * ROWS;
     let stored = select(tid, 2u * tid, PAIRS == 1u);
     let first_row = group * BLOCK_ROWS + team_row;
-    var w0 = load_step(first_row, lane, lane_shift);
+    var w0 = load_ahead(first_row, 0u, false, lane, lane_shift);
     var w1: RowLoads;
     var w2: RowLoads;
     var w3: RowLoads;
     if (DEPTH > 1u) {
-        w1 = load_ahead(first_row, 0u, 1u, false, lane, lane_shift);
+        w1 = load_ahead(first_row, 1u, false, lane, lane_shift);
     }
     if (DEPTH > 2u) {
-        w2 = load_ahead(first_row, 0u, 2u, false, lane, lane_shift);
+        w2 = load_ahead(first_row, 2u, false, lane, lane_shift);
     }
     if (DEPTH > 3u) {
-        w3 = load_ahead(first_row, 0u, 3u, false, lane, lane_shift);
+        w3 = load_ahead(first_row, 3u, false, lane, lane_shift);
     }
     var turn = 0u; // the first row's place in shares
-    for (var block = group; block < NUM_BLOCKS; block += num_groups) {
+    for (var block = group; block < NUM_BLOCKS; block += GROUPS) {
         let row = block * BLOCK_ROWS + team_row;
-        let next_row = row + num_groups * BLOCK_ROWS;
-        let more = block + num_groups < NUM_BLOCKS;
+        let more = block + GROUPS < NUM_BLOCKS;
         let store_row = block * BLOCK_ROWS + stored;
         let stores = stored < BLOCK_ROWS && store_row < NUM_ROWS;
         if (stores) {
@@ -267,30 +273,35 @@ fn run(group: u32, num_groups: u32, tid: u32, zero: u32) {
             }
             let first = stage * STAGE_ROUNDS;
             let end = min(first + STAGE_ROUNDS, ROUNDS) + zero;
-            for (var round = first; round < end; round++) {
-                // Loads move on from variable to variable: with a copy of this body for each the kernel would not fit into the
-                // instruction cache.
-                let current = w0;
-                if (DEPTH > 1u) {
-                    w0 = w1;
+            for (var round = first; round < end; round += DEPTH) {
+                let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
+                if (DEPTH == 1u) {
+                    let current = w0;
+                    w0 = load_ahead(row, round + 1u, more, lane, lane_shift);
+                    add_products(current, load);
+                } else {
+                    add_products(w0, load);
+                    w0 = load_ahead(row, round + DEPTH, more, lane, lane_shift);
+                    if (ROUNDS % DEPTH == 0u || round + 1u < end) {
+                        add_products(w1, load + THREADS_PER_ROW);
+                    }
+                    w1 = load_ahead(row, round + DEPTH + 1u, more, lane, lane_shift);
                 }
                 if (DEPTH > 2u) {
-                    w1 = w2;
+                    if (ROUNDS % DEPTH == 0u || round + 2u < end) {
+                        add_products(w2, load + 2u * THREADS_PER_ROW);
+                    }
+                    w2 = load_ahead(row, round + DEPTH + 2u, more, lane, lane_shift);
                 }
                 if (DEPTH > 3u) {
-                    w2 = w3;
+                    if (ROUNDS % DEPTH == 0u || round + 3u < end) {
+                        add_products(w3, load + 3u * THREADS_PER_ROW);
+                    }
+                    w3 = load_ahead(row, round + DEPTH + 3u, more, lane, lane_shift);
                 }
-                let ahead = load_ahead(row, next_row, round + DEPTH, more, lane, lane_shift);
-                if (DEPTH == 1u) {
-                    w0 = ahead;
-                } else if (DEPTH == 2u) {
-                    w1 = ahead;
-                } else if (DEPTH == 3u) {
-                    w2 = ahead;
-                } else {
-                    w3 = ahead;
+                if (ROUNDS <= DEPTH) {
+                    break; // so that no compiler looks for more
                 }
-                add_products(current, (round - first) * THREADS_PER_ROW + lane);
             }
         }
         put_shares(turn + team_row, lane);
@@ -302,6 +313,9 @@ fn run(group: u32, num_groups: u32, tid: u32, zero: u32) {
             } else {
                 store(store_row, sum, 0.0);
             }
+        }
+        if (NUM_BLOCKS <= GROUPS) {
+            break;
         }
         turn = BLOCK_ROWS - turn; // two blocks share a barrier
     }

@@ -61,11 +61,12 @@ func (p *Product) spread(s ProductsShape, weight string, inputBytes, shareBytes 
 			}
 			rounds := (loads + threads - 1) / threads
 			depth := max(min(s.Loads/rows, maxDepth, rounds), 1)
-			fit := min((inputBytes/16-perLoad/4)/(threads*perLoad/4), rounds) // whose inputs are there together
+			turns := (rounds + depth - 1) / depth
+			fit := min((inputBytes/16-perLoad/4)/(threads*perLoad/4)/depth, turns) // whose inputs are there together
 			if fit < 1 {
 				continue
 			}
-			stages := (rounds + fit - 1) / fit
+			stages := (turns + fit - 1) / fit
 			blocks := float64(((p.Rows+block-1)/block + s.Groups - 1) / s.Groups)
 			step := max(
 				warps*float64(rows*loadInstructions[weight]+stepInstructions)/4,
@@ -78,7 +79,7 @@ func (p *Product) spread(s ProductsShape, weight string, inputBytes, shareBytes 
 			}
 			if best == 0 || cost < best {
 				best = cost
-				p.rows, p.threadsPerRow, p.depth, p.stageRounds = rows, threads, depth, (rounds+stages-1)/stages
+				p.rows, p.threadsPerRow, p.depth, p.stageRounds = rows, threads, depth, (turns+stages-1)/stages*depth
 			}
 		}
 	}
@@ -137,6 +138,6 @@ func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}
 	}
-	consts["WORKGROUP_SIZE"], consts["XS_SIZE"], consts["SHARES_SIZE"] = uint32(s.Workgroup), uint32(xs), uint32(shares)
+	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["XS_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(xs), uint32(shares)
 	return true
 }

@@ -146,7 +146,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 			choices = append(choices, n)
 		}
 	}
-	if n := (int(m.bytes()) + prefetchBytes*groups - 1) / (prefetchBytes * groups); n > 0 && m.bytes() <= 32<<20 {
+	if n := (int(m.bytes()) + prefetchBytes*groups - 1) / (prefetchBytes * groups); r.products != nil && m.bytes() <= 32<<20 { // all of it
 		choices = append(choices, n)
 	}
 	record := func(prefetch int) (*timing, error) {
