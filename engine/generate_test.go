@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/sampling"
@@ -403,6 +404,30 @@ func TestNotFiniteInMidFlight(t *testing.T) {
 			checkPages(t, e)
 			s.Close()
 		}
+	}
+}
+
+// Workgroups that the device does not run at the same time give up in mid-flight: the answer goes on without them.
+func TestGiveUpInMidFlight(t *testing.T) {
+	dev := testdevice.Open(t)
+	if dev.Info().Type != "cpu" || dev.Limits().MaxStorageBuffersPerStage < 16 {
+		t.Skip("only a CPU device is known to run few workgroups at the same time")
+	}
+	config := tinyShape()
+	dir := goldentest.ModelOf(t, config, 5, weights.BF16)
+	for name, p := range samplings() {
+		opt := GenerateOptions{Sampling: p, MaxTokens: 20, IgnoreEOS: true}
+		want, _, err := generated(openTest(t, dir, Options{Device: dev}).NewSession(), context.Background(), testPrompt(20), opt, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := fmt.Sprintf("layer_products bf16 %dx%d", 2*config.IntermediateSize, (config.HiddenSize+31)/32*32)
+		e := openTest(t, dir, Options{Device: dev, Tuning: map[string]forward.MatvecShape{key: {Groups: 64, Workgroup: 64, Loads: 1, ThreadsPerRow: 16}}})
+		got, _, err := generated(e.NewSession(), context.Background(), testPrompt(20), opt, nil)
+		if err != nil || !slices.Equal(got.Tokens, want.Tokens) {
+			t.Errorf("%s: %v, %v, want %v", name, got.Tokens, err, want.Tokens)
+		}
+		checkPages(t, e)
 	}
 }
 

@@ -17,6 +17,7 @@ override PAIRS: u32 = 0u;            // 1: a thread stores two neighbouring rows
 
 const BLOCK_ROWS: u32 = ROWS * (WORKGROUP_SIZE / THREADS_PER_ROW);
 const NUM_BLOCKS: u32 = (NUM_ROWS + BLOCK_ROWS - 1u) / BLOCK_ROWS;
+const BLOCKS: u32 = (NUM_BLOCKS + GROUPS - 1u) / GROUPS; // of a workgroup, at most
 const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
 const TURNS: u32 = (ROUNDS + DEPTH - 1u) / DEPTH * DEPTH; // rounds, and those that are only for the count
 const STAGES: u32 = (ROUNDS + STAGE_ROUNDS - 1u) / STAGE_ROUNDS;
@@ -198,7 +199,7 @@ fn inv_rms() -> f32 {
 // Round `round` of the rows from `row` on, or behind TURNS of the rows of the workgroup's next block, if there is one.
 fn load_ahead(row: u32, round: u32, more: bool, lane: u32, lane_shift: u32) -> RowLoads {
     var w: RowLoads;
-    if (NUM_BLOCKS <= GROUPS) {
+    if (BLOCKS == 1u) {
         if (round < ROUNDS) {
             w = load_step(row, round * THREADS_PER_ROW + lane, lane_shift);
         }
@@ -238,7 +239,11 @@ fn run(group: u32, tid: u32, zero: u32) {
         w3 = load_ahead(first_row, 3u, false, lane, lane_shift);
     }
     var turn = 0u; // the first row's place in shares
-    for (var block = group; block < NUM_BLOCKS; block += GROUPS) {
+    for (var i = 0u; i < select(1u, BLOCKS + zero, BLOCKS > 1u); i++) {
+        let block = group + i * GROUPS;
+        if (BLOCKS > 1u && block >= NUM_BLOCKS) {
+            break;
+        }
         let row = block * BLOCK_ROWS + team_row;
         let more = block + GROUPS < NUM_BLOCKS;
         let store_row = block * BLOCK_ROWS + stored;
@@ -255,8 +260,8 @@ fn run(group: u32, tid: u32, zero: u32) {
         acc_6 = vec4<f32>(0.0);
         acc_7 = vec4<f32>(0.0);
         for (var stage = 0u; stage < STAGES; stage++) {
-            if (STAGES > 1u || block == group) {
-                if (STAGES > 1u && (stage > 0u || block != group)) {
+            if (STAGES > 1u || i == 0u) {
+                if (STAGES > 1u && (stage > 0u || i > 0u)) {
                     workgroupBarrier();
                 }
                 if (stage == 0u) {
@@ -272,7 +277,7 @@ fn run(group: u32, tid: u32, zero: u32) {
                 }
             }
             let first = stage * STAGE_ROUNDS;
-            let end = min(first + STAGE_ROUNDS, ROUNDS) + zero;
+            let end = min(first + STAGE_ROUNDS, ROUNDS) + select(0u, zero, ROUNDS > DEPTH);
             for (var round = first; round < end; round += DEPTH) {
                 let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
                 if (DEPTH == 1u) {
@@ -299,9 +304,6 @@ fn run(group: u32, tid: u32, zero: u32) {
                     }
                     w3 = load_ahead(row, round + DEPTH + 3u, more, lane, lane_shift);
                 }
-                if (ROUNDS <= DEPTH) {
-                    break; // so that no compiler looks for more
-                }
             }
         }
         put_shares(turn + team_row, lane);
@@ -314,9 +316,8 @@ fn run(group: u32, tid: u32, zero: u32) {
                 store(store_row, sum, 0.0);
             }
         }
-        if (NUM_BLOCKS <= GROUPS) {
-            break;
-        }
         turn = BLOCK_ROWS - turn; // two blocks share a barrier
     }
+    // What this workgroup stored is stored before it waits for it: its threads need not run at the same time.
+    workgroupBarrier();
 }

@@ -95,7 +95,8 @@ func (p *Product) shareBytes(s ProductsShape, rows, threads int) int {
 // LayerProducts gives layer_products' constants of a layer's products, in the order of their bindings; ok is false when they
 // cannot be spread so in so many bytes of workgroup memory, of which coefs bytes are for the factors of splits.
 func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape, weight string, workgroupBytes, coefs int) bool {
-	if s.Groups < 1 || s.Loads < 1 || s.Workgroup < 64 || s.Workgroup&(s.Workgroup-1) != 0 {
+	powerOfTwo := func(n int) bool { return n > 0 && n&(n-1) == 0 }
+	if s.Groups < 1 || s.Loads < 1 || s.Workgroup < 64 || !powerOfTwo(s.Workgroup) || !powerOfTwo(s.Team) {
 		return false
 	}
 	left := workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64

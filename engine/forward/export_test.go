@@ -91,3 +91,9 @@ func (r *Runner) PassState() (state [3]uint32, err error) {
 	}
 	return state, err
 }
+
+// ProductsKey is where a tuning has the shape of layer_products.
+func (r *Runner) ProductsKey() string { return r.productsKey() }
+
+// UsesProducts tells whether decode passes run layer_products.
+func (r *Runner) UsesProducts() bool { return r.products != nil }

@@ -1,7 +1,7 @@
 package forward
 
 // All products between two attentions in one dispatch (layer_products): workgroups that stay on the device for a whole layer and
-// hand each other their rows. They all have to run at the same time, which only a trial shows; tuneProducts makes it.
+// hand each other their rows. They all have to run at the same time, which only a trial shows: tuneProducts makes it.
 
 import (
 	"encoding/binary"
@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
@@ -44,8 +45,11 @@ func (r *Runner) canFuse() bool {
 	if first.parts[0].scales != nil {
 		quantized = 4
 	}
-	return int(r.dev.Limits().MaxStorageBuffersPerStage) >= 12+quantized
+	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= 12+quantized
 }
+
+// fuses tells whether it may be worth it: a CPU runs few workgroups at the same time, and none faster for it.
+func (r *Runner) fuses() bool { return r.canFuse() && r.dev.Info().Type != "cpu" }
 
 // exchangedWords is the size of a set.
 func (s *shape) exchangedWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
@@ -223,10 +227,12 @@ func (p *layerProducts) waitGivenUp(dev gpu.Device) (bool, error) {
 	return false, nil
 }
 
-// productCandidates are the shapes that tuning tries, with `each` workgroups on each processor of the GPU that holds
-// threadsAtOnce.
-var productCandidates = []struct{ each, threads, loads, team int }{
-	{1, 256, 8, 8}, {1, 512, 3, 8}, {1, 512, 6, 8}, {1, 512, 6, 32}, {1, 1024, 3, 32}, {1, 1024, 4, 32},
+// productCandidates are the shapes that tuning tries, with a workgroup on each processor of the GPU, which has threadsAtOnce: those
+// that were the fastest on an H200 for some model, and their neighbours.
+var productCandidates = map[weights.DType][]struct{ threads, loads, team int }{
+	weights.BF16: {{512, 6, 32}, {512, 8, 32}, {1024, 2, 32}, {1024, 4, 32}},
+	weights.Q8:   {{256, 8, 8}, {512, 3, 16}, {512, 6, 32}, {1024, 2, 32}, {1024, 3, 32}, {1024, 3, 64}},
+	weights.Q4:   {{256, 3, 8}, {256, 6, 8}, {512, 3, 8}, {512, 4, 16}, {1024, 2, 32}},
 }
 
 const (
@@ -234,81 +240,93 @@ const (
 	threadsAtOnce    = 2048
 )
 
-// tuneProducts finds out how many workgroups of layer_products run at the same time, and with how many of them a decode step of
-// a short context is fastest, if it is faster than with five dispatches a layer by minProductsGain. A row's time is that of a
-// step without lm_head.
-func (r *Runner) tuneProducts(rounds int) ([]TuneRow, error) {
-	const minProductsGain = 0.01
+// tuneProducts finds out how many workgroups of layer_products run at the same time, and in which shape a decode step of a short
+// context is fastest. It returns that shape's dispatches (nil: five dispatches a layer are as fast), with the measurements, the
+// first of which is of five dispatches; a row's time is that of a step without lm_head.
+func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	r.useProducts(nil)
-	if !r.canFuse() || r.dev.Info().Type == "cpu" { // a CPU runs few workgroups at the same time, and none faster for it
-		delete(r.tuned, r.productsKey())
-		return nil, nil
+	if !r.fuses() {
+		return nil, nil, nil
 	}
-	n := passSize{tokens: 1, splits: 1}
 	if _, err := r.productSets(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	want, err := r.productsOutput(slices.Concat(r.layers[0].decode.attnOut, r.layers[0].decode.rmsnormGateUp, r.layers[0].decode.down, r.layers[1%len(r.layers)].decode.rmsnormQKV))
+	first, second := &r.layers[0].decode, &r.layers[1%len(r.layers)].decode
+	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	choices := []*layerProducts{nil}
 	atOnce := map[int]int{} // workgroups by their threads
-	for _, c := range productCandidates {
+	for _, c := range productCandidates[r.layers[0].weights.gateUp.dtype] {
 		if _, ok := atOnce[c.threads]; !ok {
 			if atOnce[c.threads], err = r.groupsAtOnce(c.threads); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
-		shape := shaders.ProductsShape{Groups: atOnce[c.threads] * c.each * c.threads / threadsAtOnce, Workgroup: c.threads, Loads: c.loads, Team: c.team}
+		shape := shaders.ProductsShape{Groups: atOnce[c.threads] * c.threads / threadsAtOnce, Workgroup: c.threads, Loads: c.loads, Team: c.team}
 		if _, err := r.productsOptions(shape); err != nil {
 			continue
 		}
 		p, err := r.tryProducts(shape, want)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if p != nil {
 			choices = append(choices, p)
 		}
 	}
-	best := 0
+	return r.timeProducts(choices, rounds)
+}
+
+// timeProducts times decode steps with each of choices and returns the fastest; the first, nil, unless another is faster by
+// minProductsGain.
+func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProducts, []TuneRow, error) {
+	const minProductsGain = 0.01
+	if len(choices) == 1 {
+		return choices[0], nil, nil
+	}
+	var timings []*timing
+	for _, p := range choices {
+		r.useProducts(p)
+		t := r.timing(dispatchesOf(r.decodeSegments(1)), passSize{tokens: 1, splits: 1})
+		t.before = r.tuneInput
+		timings = append(timings, t)
+	}
+	r.useProducts(nil)
+	if err := timings[0].raiseClocks(); err != nil {
+		return nil, nil, err
+	}
+	if err := timeInTurns(timings, 2*rounds); err != nil {
+		return nil, nil, err
+	}
 	var rows []TuneRow
-	if len(choices) > 1 {
-		var timings []*timing
-		for _, p := range choices {
-			r.useProducts(p)
-			t := r.timing(dispatchesOf(r.decodeSegments(1)), n)
-			t.before = r.tuneInput
-			timings = append(timings, t)
+	best, bytes := 0, r.layerBytes()
+	for i, t := range timings {
+		row := TuneRow{Kernel: productsName, MatvecShape: choices[i].tuned(), Seconds: t.median()}
+		row.BytesPerSecond = float64(bytes) / row.Seconds
+		rows = append(rows, row)
+		if row.Seconds < (1-minProductsGain)*rows[0].Seconds && row.Seconds < rows[best].Seconds {
+			best = i
 		}
-		if err := timings[0].raiseClocks(); err != nil {
-			return nil, err
-		}
-		if err := timeInTurns(timings, 2*rounds); err != nil {
-			return nil, err
-		}
-		bytes := r.layerBytes()
-		for i, t := range timings {
-			row := TuneRow{Kernel: productsName, Seconds: t.median()}
-			row.BytesPerSecond = float64(bytes) / row.Seconds
-			if p := choices[i]; p != nil {
-				row.Groups, row.Workgroup, row.Loads, row.ThreadsPerRow = p.shape.Groups, p.shape.Workgroup, p.shape.Loads, p.shape.Team
-			}
-			rows = append(rows, row)
-			if row.Seconds < (1-minProductsGain)*rows[0].Seconds && row.Seconds < rows[best].Seconds {
-				best = i
-			}
-		}
-		rows[best].Chosen = true
 	}
-	v := MatvecShape{}
-	if p := choices[best]; p != nil {
-		v.Groups, v.Workgroup, v.Loads, v.ThreadsPerRow = p.shape.Groups, p.shape.Workgroup, p.shape.Loads, p.shape.Team
+	up, err := choices[len(choices)-1].waitGivenUp(r.dev)
+	if err != nil {
+		return nil, nil, err
 	}
-	r.tuned[r.productsKey()] = v
-	r.useProducts(choices[best])
-	return rows, nil
+	if up { // where so many workgroups run at the same time only at times
+		best = 0
+	}
+	rows[best].Chosen = true
+	return choices[best], rows, r.clearSets()
+}
+
+// tuned is the shape as a tuning keeps it.
+func (p *layerProducts) tuned() MatvecShape {
+	if p == nil {
+		return MatvecShape{}
+	}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Loads: p.shape.Loads, ThreadsPerRow: p.shape.Team}
 }
 
 // layerBytes is what the products of all layers read.
@@ -371,7 +389,7 @@ func (r *Runner) tryProducts(shape shaders.ProductsShape, want []float32) (*laye
 		return nil, errors.Join(err, r.clearSets())
 	}
 	if err := closeTo(want, got); err != nil {
-		return nil, fmt.Errorf("forward: tuning %s: %d workgroups of %d: %w", productsName, shape.Groups, shape.Workgroup, err)
+		return nil, fmt.Errorf("forward: tuning %s: %s: %w", productsName, p.tuned(), err)
 	}
 	return p, r.clearSets()
 }

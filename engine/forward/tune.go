@@ -73,7 +73,7 @@ func (r *Runner) Tuned() bool {
 			return false
 		}
 	}
-	if _, ok := r.tuned[r.productsKey()]; !ok && r.canFuse() && r.dev.Info().Type != "cpu" {
+	if _, ok := r.tuned[r.productsKey()]; !ok && r.fuses() {
 		return false
 	}
 	return true
@@ -87,10 +87,54 @@ func tunedKernels() []string {
 // candidate whose result differs from the default's by more than rounding is an error that names the kernel.
 //
 // Candidates are compiled and checked first, then those of a kernel are timed in turns: a GPU that waits for a compiler lowers
-// its clocks. The best two of a large matrix are then tried with several blocks of rows a workgroup.
+// its clocks. The best two of a large matrix are then tried with several blocks of rows a workgroup. Where layer_products takes
+// the place of a layer's products and is faster by far, only lm_head is left to measure.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
+	const muchFaster = 1.25 // than default shapes: more than other shapes are worth
+	names := tunedKernels()
+	for _, name := range names {
+		if _, _, err := r.recordTuned(name, defaultMatvecShape(r.tunedMatrix(name))); err != nil {
+			return nil, err
+		}
+	}
+	products, rows, err := r.tuneProducts(rounds)
+	if err != nil {
+		return rows, err
+	}
+	fused := products != nil && rows[0].Seconds > muchFaster*fastest(rows)
+	if fused {
+		names = []string{lmHead}
+	}
+	more, err := r.tuneMatvecs(names, rounds)
+	rows = append(rows, more...)
+	if err != nil {
+		return rows, err
+	}
+	if products != nil && !fused {
+		products, more, err = r.timeProducts([]*layerProducts{nil, products}, rounds)
+		rows = append(rows, more...)
+		if err != nil {
+			return rows, err
+		}
+	}
+	delete(r.tuned, r.productsKey())
+	if r.fuses() {
+		r.tuned[r.productsKey()] = products.tuned()
+	}
+	r.useProducts(products)
+	more, err = r.tunePrefetch(rounds)
+	r.useProducts(products)
+	return append(rows, more...), err
+}
+
+func fastest(rows []TuneRow) float64 {
+	return slices.MinFunc(rows, func(a, b TuneRow) int { return cmp.Compare(a.Seconds, b.Seconds) }).Seconds
+}
+
+// tuneMatvecs measures the candidates of the named kernels and records the fastest.
+func (r *Runner) tuneMatvecs(names []string, rounds int) ([]TuneRow, error) {
 	var contests []*contest
-	for _, name := range tunedKernels() {
+	for _, name := range names {
 		c := &contest{r: r, name: name}
 		contests = append(contests, c)
 		if err := c.add(tuneCandidates(r.tunedMatrix(name), r.dev.Limits())...); err != nil {
@@ -123,15 +167,7 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 			return rows, err
 		}
 	}
-	products, err := r.tuneProducts(rounds)
-	rows = append(rows, products...)
-	if err != nil {
-		return rows, err
-	}
-	prefetch, err := r.tunePrefetch(rounds)
-	clear(r.decode)
-	clear(r.decodeAhead)
-	return append(rows, prefetch...), err
+	return rows, nil
 }
 
 // tunePrefetch finds out how much of the next weights attention had better bring into the cache: none, unless a decode step

@@ -127,7 +127,7 @@ func (c productsCase) setup(seed uint64) *Setup {
 		{Name: "down", Rows: c.hidden, K: c.inter, KPad: interPad},
 		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
 	}
-	if !shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads}, c.weight, workgroupBytes, 4*fusedSplits*c.heads) {
+	if !shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4}, c.weight, workgroupBytes, 4*fusedSplits*c.heads) {
 		panic(fmt.Sprintf("kerneltest: %+v does not fit", c))
 	}
 	bindings := Bind("pass_state", "a", "x", "post_norm", "next_norm", "now", "spent", "qkv", "o", "gate_up", "down", "next")

@@ -1,0 +1,106 @@
+//go:build !js
+
+package forward_test
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
+	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
+)
+
+// One dispatch between two attentions computes what four do, step after step, with contexts in one, few and many splits, and
+// numbers of layers that are even and odd.
+func TestLayerProducts(t *testing.T) {
+	dev := testdevice.Open(t)
+	if dev.Limits().MaxStorageBuffersPerStage < 16 {
+		t.Skipf("the device has %d storage buffers a stage, layer_products needs 16", dev.Limits().MaxStorageBuffersPerStage)
+	}
+	defer forward.Splitting(9, 40, 10)()
+	for i, c := range []struct {
+		dtype                       weights.DType
+		layers, threads, loads, row int
+	}{{weights.BF16, 3, 64, 4, 8}, {weights.Q8, 2, 128, 6, 4}, {weights.Q4, 5, 64, 2, 4}, {weights.Q4, 4, 64, 3, 4}} {
+		t.Run(fmt.Sprintf("%s in %d layers", c.dtype, c.layers), func(t *testing.T) {
+			config := goldentest.RandomConfig(uint64(20 + i))
+			config.NumHiddenLayers = c.layers
+			dir := goldentest.ModelOf(t, config, uint64(20+i), c.dtype)
+			ids := make([]int32, 60)
+			for j := range ids {
+				ids[j] = int32((7*j + 3) % config.VocabSize)
+			}
+			run := func(r *forward.Runner) []float32 { return goldentest.NewTimeline(t, "products", r, 8).Run(ids, 1, nil) }
+			opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
+			plain := open(t, dev, dir, opt)
+			want := run(plain)
+			opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): {Groups: 1, Workgroup: c.threads, Loads: c.loads, ThreadsPerRow: c.row, Prefetch: i}}
+			fused := open(t, dev, dir, opt)
+			got := run(fused)
+			if !fused.UsesProducts() || plain.UsesProducts() {
+				t.Errorf("one dispatch between attentions: %v and %v, want true and false", fused.UsesProducts(), plain.UsesProducts())
+			}
+			if rel, text := goldentest.Diff(want, got, len(ids)); rel > 2e-5 {
+				t.Errorf("logits differ from four dispatches': %s", text)
+			}
+			if !maps.Equal(fused.Tuning(), opt.Tuning) {
+				t.Errorf("tuning %v, want %v", fused.Tuning(), opt.Tuning)
+			}
+		})
+	}
+}
+
+// More workgroups than the device runs at the same time give up. The pass is repeated without them, and nobody notices.
+func TestLayerProductsGiveUp(t *testing.T) {
+	dev := testdevice.Open(t)
+	if info := dev.Info(); info.Type != "cpu" || dev.Limits().MaxStorageBuffersPerStage < 16 {
+		t.Skip("only a CPU device is known to run few workgroups at the same time")
+	}
+	config := goldentest.RandomConfig(30)
+	config.NumHiddenLayers, config.HiddenSize = 2, 256
+	dir := goldentest.ModelOf(t, config, 30, weights.BF16)
+	ids := []int32{1, 2, 3, 4, 5, 6, 7, 8}
+	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
+	plain := open(t, dev, dir, opt)
+	want := goldentest.NewTimeline(t, "plain", plain, 8).Run(ids, 1, nil)
+	opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): {Groups: 64, Workgroup: 64, Loads: 1, ThreadsPerRow: 16}}
+	r := open(t, dev, dir, opt)
+	if !r.UsesProducts() {
+		t.Fatal("64 workgroups were not tried")
+	}
+	line := goldentest.NewTimeline(t, "giving up", r, 8)
+	got := line.Run(ids[:4], 4, nil) // a prefill is not concerned
+	if !r.UsesProducts() {
+		t.Error("a prefill gave up")
+	}
+	got = append(got, line.Run(ids[4:], 1, nil)...)
+	if r.UsesProducts() {
+		t.Error("64 workgroups ran at the same time")
+	}
+	if rel, text := goldentest.Diff(want, got, len(ids)); rel > 2e-5 {
+		t.Errorf("logits differ from four dispatches': %s", text)
+	}
+}
+
+// A damaged tuning is not used.
+func TestLayerProductsDamaged(t *testing.T) {
+	dev := testdevice.Open(t)
+	config := goldentest.RandomConfig(31)
+	config.NumHiddenLayers = 2
+	dir := goldentest.ModelOf(t, config, 31, weights.Q8)
+	opt := forward.Options{NumPages: 8}
+	key := open(t, dev, dir, opt).ProductsKey()
+	for _, v := range []forward.MatvecShape{
+		{Groups: -1, Workgroup: 64, Loads: 4}, {Groups: 1 << 20, Workgroup: 64, Loads: 4}, {Groups: 4, Workgroup: 96, Loads: 4}, {Groups: 4, Workgroup: 1 << 16, Loads: 4},
+		{Groups: 4, Workgroup: 64, Loads: -4}, {Groups: 4, Workgroup: 64, Loads: 4, ThreadsPerRow: 1 << 20}, {Groups: 4, Workgroup: 64, Loads: 4, ThreadsPerRow: 3},
+	} {
+		opt.Tuning = map[string]forward.MatvecShape{key: v}
+		if open(t, dev, dir, opt).UsesProducts() {
+			t.Errorf("%+v is used", v)
+		}
+	}
+}
