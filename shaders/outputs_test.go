@@ -17,9 +17,10 @@ func TestWriteOutputs(t *testing.T) {
 	if path == "" {
 		t.Skip("QWEN_WGPU_OUTPUTS is not set")
 	}
-	runner := kerneltest.NewRunner(testdevice.Open(t))
+	dev := testdevice.Open(t)
+	runner := kerneltest.NewRunner(dev)
 	defer runner.Close()
-	outputs, err := runner.Collect(kerneltest.Cases())
+	outputs, err := runner.Collect(kerneltest.CasesWithin(dev.Limits()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,11 +20,7 @@ func TestParity(t *testing.T) {
 	defer runner.Close()
 	worst := map[string]float64{}
 	took := map[string]time.Duration{}
-	cases := kerneltest.Cases()
-	if dev.Limits().MaxStorageBuffersPerStage >= 16 {
-		cases = append(cases, kerneltest.ProductsCases()...)
-	}
-	for _, c := range cases {
+	for _, c := range kerneltest.CasesWithin(dev.Limits()) {
 		kernel, _, _ := strings.Cut(c.Name, "/")
 		t.Run(c.Name, func(t *testing.T) {
 			start := time.Now()

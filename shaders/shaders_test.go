@@ -16,7 +16,7 @@ import (
 // TestCompile compiles every kernel with default constants and each number format, within WebGPU's default limits.
 func TestCompile(t *testing.T) {
 	dev := testdevice.Open(t)
-	variants, err := kerneltest.Variants()
+	variants, err := kerneltest.Variants(dev.Limits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,14 +27,8 @@ func TestCompile(t *testing.T) {
 			continue
 		}
 		kernel.Release()
-		numStorage := 0
-		for _, kind := range desc.Bindings {
-			if kind != gpu.BindUniform {
-				numStorage++
-			}
-		}
-		if numStorage > 8 {
-			t.Errorf("%s has %d storage buffers, WebGPU promises 8", desc.Label, numStorage)
+		if n := desc.NumStorage(); n > 8 && !strings.HasPrefix(desc.Label, "layer_products/") { // which is used where there are more
+			t.Errorf("%s has %d storage buffers, WebGPU promises 8", desc.Label, n)
 		}
 	}
 }

@@ -90,7 +90,7 @@ func tunedKernels() []string {
 // its clocks. The best two of a large matrix are then tried with several blocks of rows a workgroup. Where layer_products takes
 // the place of a layer's products and is faster by far, only lm_head is left to measure.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
-	const muchFaster = 1.25 // than default shapes: more than other shapes are worth
+	const muchFaster = 1.15 // than default shapes: more than other shapes are worth
 	names := tunedKernels()
 	for _, name := range names {
 		if _, _, err := r.recordTuned(name, defaultMatvecShape(r.tunedMatrix(name))); err != nil {

@@ -167,18 +167,15 @@ func (c *Checks) Range(what string, buf Buffer, offset, size uint64, need Usage)
 
 // NewKernel checks the arguments of Device.NewKernel.
 func (c *Checks) NewKernel(desc KernelDesc) (CheckedKernel, error) {
-	numStorage := 0
 	for i, k := range desc.Bindings {
 		switch k {
-		case BindUniform:
-		case BindStorageRead, BindStorage:
-			numStorage++
+		case BindUniform, BindStorageRead, BindStorage:
 		default:
 			return CheckedKernel{}, fmt.Errorf("kernel %q: binding %d has unknown kind %d", desc.Label, i, k)
 		}
 	}
 	var err error
-	switch {
+	switch numStorage := desc.NumStorage(); {
 	case desc.WGSL == "":
 		err = fmt.Errorf("kernel %q has no WGSL source", desc.Label)
 	case desc.Entry == "":

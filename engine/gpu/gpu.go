@@ -142,6 +142,16 @@ type KernelDesc struct {
 	Bindings []BindingKind // group 0, index = @binding
 }
 
+// NumStorage is how many storage buffers the kernel has, which Limits.MaxStorageBuffersPerStage bounds.
+func (d KernelDesc) NumStorage() (n int) {
+	for _, kind := range d.Bindings {
+		if kind != BindUniform {
+			n++
+		}
+	}
+	return n
+}
+
 // Binding is a range of a buffer. Size 0 means: to the end of the buffer.
 type Binding struct {
 	Buffer Buffer

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
@@ -20,6 +21,14 @@ const (
 	unsetWord      = 0x7fc0a5a5
 	firstExchanged = 4
 )
+
+// CasesWithin lists the cases of Cases and, where a device has the storage buffers for it, those of ProductsCases.
+func CasesWithin(limits gpu.Limits) []Case {
+	if limits.MaxStorageBuffersPerStage < 16 {
+		return Cases()
+	}
+	return append(Cases(), ProductsCases()...)
+}
 
 // ProductsCases lists the cases of layer_products, which needs more storage buffers than WebGPU promises: 12, and 16 with scales.
 func ProductsCases() []Case {

@@ -8,8 +8,9 @@ import (
 )
 
 // Variants returns every kernel with its default constants and each number format it can take, once each; labels are
-// "kernel", "kernel/bf16", "kernel/f16", ... A device must compile all of them.
-func Variants() ([]gpu.KernelDesc, error) {
+// "kernel", "kernel/bf16", "kernel/f16", ... A device must compile all of them, but for those with more storage buffers than it
+// allows a kernel, which are left out.
+func Variants(limits gpu.Limits) ([]gpu.KernelDesc, error) {
 	var all []gpu.KernelDesc
 	for _, name := range shaders.Names() {
 		texts := map[string]bool{}
@@ -23,6 +24,9 @@ func Variants() ([]gpu.KernelDesc, error) {
 					continue
 				}
 				texts[desc.WGSL] = true
+				if desc.NumStorage() > int(limits.MaxStorageBuffersPerStage) {
+					continue
+				}
 				desc.Label = fmt.Sprintf("%s/%s/%s", name, weight, kv)
 				all = append(all, desc)
 			}

@@ -33,10 +33,11 @@ func open(t *testing.T) gpu.Device {
 // TestCompile compiles every kernel in every number format.
 func TestCompile(t *testing.T) {
 	d := open(t)
-	variants, err := kerneltest.Variants()
+	variants, err := kerneltest.Variants(d.Limits())
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("%d storage buffers a stage", d.Limits().MaxStorageBuffersPerStage)
 	if d.Limits().HasSubgroups {
 		more, err := kerneltest.SubgroupVariants()
 		if err != nil {
@@ -67,7 +68,7 @@ func TestParity(t *testing.T) {
 	d := open(t)
 	runner := kerneltest.NewRunner(d)
 	defer runner.Close()
-	cases := kerneltest.Cases()
+	cases := kerneltest.CasesWithin(d.Limits())
 	if l := d.Limits(); l.HasSubgroups && l.SubgroupMinSize == l.SubgroupMaxSize {
 		t.Logf("subgroups of %d", l.SubgroupMinSize)
 		cases = append(cases, kerneltest.SubgroupCases(int(l.SubgroupMinSize))...)
