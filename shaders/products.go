@@ -26,9 +26,9 @@ type ProductsShape struct {
 	Team      int // threads of a row, at least
 }
 
-// What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, as measured on an
-// H200: instructions for a load of weights, at four a clock of 32 threads each; 16-byte reads of workgroup memory of as many
-// threads; bytes from memory, at its share.
+// What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
+// machine code for an H200: instructions for a load of weights, at four a clock of 32 threads each; 16-byte reads of workgroup
+// memory of as many threads; bytes from memory, at its share.
 var loadInstructions = map[string]int{"bf16": 24, "q8": 58, "q4": 115}
 
 const (

@@ -95,7 +95,8 @@ func printChoice(w io.Writer, r native.Report) {
 	fmt.Fprintf(w, `Kernels   float32 arithmetic over weights as packed (bf16, q8 or q4): the library lets WGSL use neither float16 nor
           subgroups, so the same kernels run on every GPU
           one token: 5 dispatches a layer (rmsnorm_qkv, attention, attn_out, rmsnorm_gate_up, down); long contexts are
-          split over workgroups. qwen-wgpu bench --tune measures how each is best spread over threads
+          split over workgroups. On a GPU the first use of a model measures how each is best spread over threads, and
+          whether all but attention is faster as one (layer_products)
           prompts: matmul in tiles of 128x128 where there are enough of them to fill a GPU, else of 32x32
 `)
 }
