@@ -31,7 +31,7 @@ deps: ## install what tests need and Debian has (mesa-vulkan-drivers, ...), or n
 
 .PHONY: test
 test: deps lint ## install what is missing, then run all tests, those in the browser too
-	$(GO) test ./...
+	$(GO) test -timeout 30m ./...
 	$(MAKE) test-web
 
 .PHONY: eval
