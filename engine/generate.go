@@ -168,13 +168,13 @@ func (g *generation) onDevice(a runner.Ahead) error {
 	}
 	for {
 		done, err := g.chain(a, next)
-		switch {
-		case errors.Is(err, runner.ErrRepeat):
-			done, err = false, nil
-			if len(g.res.Tokens) == 0 {
-				continue
+		if errors.Is(err, runner.ErrRepeat) {
+			if len(g.res.Tokens) > 0 {
+				next = g.last()
 			}
-		case errors.Is(err, runner.ErrNotFinite):
+			continue
+		}
+		if errors.Is(err, runner.ErrNotFinite) {
 			err = g.explainNotFinite(next)
 		}
 		if err != nil && len(g.res.Tokens) == 0 {

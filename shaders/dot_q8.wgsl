@@ -4,12 +4,12 @@ const SCALE_PERIOD: u32 = 4u; // loads behind which scale_shift is the same
 
 // Where in its word the scale of a load is, counted from the matrix's first.
 fn scale_shift(load: u32) -> u32 {
-    return load / 2u % 2u * 16u;
+    return flat_shift(load >> 1u);
 }
 
 // The scale of a load, with its scale_shift.
 fn load_scale(load: u32, shift: u32) -> f32 {
-    return unpack2x16float(scales[load >> 2u] >> shift).x;
+    return flat_scale(load >> 1u, shift);
 }
 
 // Four inputs as the products want them: scaled once, where they are brought, instead of the weights.

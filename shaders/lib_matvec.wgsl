@@ -100,14 +100,7 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     if (bring) {
         sum_sq = 0.0;
     }
-    acc_0 = vec4<f32>(0.0);
-    acc_1 = vec4<f32>(0.0);
-    acc_2 = vec4<f32>(0.0);
-    acc_3 = vec4<f32>(0.0);
-    acc_4 = vec4<f32>(0.0);
-    acc_5 = vec4<f32>(0.0);
-    acc_6 = vec4<f32>(0.0);
-    acc_7 = vec4<f32>(0.0);
+    clear_rows();
     if (PIPELINE == 0u) {
         for (var stage = 0u; stage < STAGES; stage++) {
             for (var round = 0u; round < STAGE_ROUNDS; round += UNROLL) {

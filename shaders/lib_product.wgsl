@@ -1,5 +1,5 @@
 // One product of layer_products.wgsl, pasted once a product behind weight_*.wgsl, dot_*.wgsl and lib_rows.wgsl, every name with
-// the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their 16-byte loads; a
+// the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows, at most 4, and stride over their 16-byte loads; a
 // workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
 // The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, and settle(k, bits),
@@ -34,17 +34,15 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
 
 // Load `load` of the rows from `row` on. Past the last row, and past a row's end, where inputs are zero, the last is loaded again.
 fn load_step(row: u32, load: u32, lane_shift: u32) -> RowLoads {
-    var a = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
-    var b = vec4<u32>(row) + vec4<u32>(4u, 5u, 6u, 7u);
+    var rows = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
     var at = load;
     if (NUM_ROWS % BLOCK_ROWS != 0u) {
-        a = min(a, vec4<u32>(NUM_ROWS - 1u));
-        b = min(b, vec4<u32>(NUM_ROWS - 1u));
+        rows = min(rows, vec4<u32>(NUM_ROWS - 1u));
     }
     if (LOADS_PER_ROW % THREADS_PER_ROW != 0u) {
         at = min(load, LOADS_PER_ROW - 1u);
     }
-    return load_rows(a * LOADS_PER_ROW, b * LOADS_PER_ROW, at, lane_shift);
+    return load_rows(rows * LOADS_PER_ROW, vec4<u32>(0u), at, lane_shift);
 }
 
 // Where number `at` of the stage is in xs.
@@ -169,18 +167,6 @@ fn put_shares(row: u32, lane: u32) {
     if (ROWS > 3u) {
         put_share(row + 3u, lane, across(acc_3));
     }
-    if (ROWS > 4u) {
-        put_share(row + 4u, lane, across(acc_4));
-    }
-    if (ROWS > 5u) {
-        put_share(row + 5u, lane, across(acc_5));
-    }
-    if (ROWS > 6u) {
-        put_share(row + 6u, lane, across(acc_6));
-    }
-    if (ROWS > 7u) {
-        put_share(row + 7u, lane, across(acc_7));
-    }
 }
 
 fn row_sum(row: u32) -> f32 {
@@ -251,14 +237,7 @@ fn run(group: u32, tid: u32, zero: u32) {
         if (stores) {
             keep(store_row);
         }
-        acc_0 = vec4<f32>(0.0);
-        acc_1 = vec4<f32>(0.0);
-        acc_2 = vec4<f32>(0.0);
-        acc_3 = vec4<f32>(0.0);
-        acc_4 = vec4<f32>(0.0);
-        acc_5 = vec4<f32>(0.0);
-        acc_6 = vec4<f32>(0.0);
-        acc_7 = vec4<f32>(0.0);
+        clear_rows();
         for (var stage = 0u; stage < STAGES; stage++) {
             if (STAGES > 1u || i == 0u) {
                 if (STAGES > 1u && (stage > 0u || i > 0u)) {

@@ -1,7 +1,6 @@
 // Up to eight rows of a matrix at a time: what a thread loads of them and the sums it has. Included after weight_*.wgsl and
 // dot_*.wgsl by lib_matvec.wgsl's kernels and, once a product, by layer_products.wgsl. dot_*.wgsl calls x4(load, j), vector j of
-// a load's inputs, which the includer has, as it
-// has THREADS_PER_ROW, the threads that share a row.
+// a load's inputs, which the includer has, as it has THREADS_PER_ROW, the threads that share a row.
 
 override ROWS: u32 = 4u; // that a thread works on together, at most 8
 
@@ -41,6 +40,17 @@ struct RowSums {
     h: vec4<f32>,
 }
 
+fn clear_rows() {
+    acc_0 = vec4<f32>(0.0);
+    acc_1 = vec4<f32>(0.0);
+    acc_2 = vec4<f32>(0.0);
+    acc_3 = vec4<f32>(0.0);
+    acc_4 = vec4<f32>(0.0);
+    acc_5 = vec4<f32>(0.0);
+    acc_6 = vec4<f32>(0.0);
+    acc_7 = vec4<f32>(0.0);
+}
+
 // Adds a load's sums with their scales to the rows'; for the quantized formats.
 fn add_scaled(s: RowSums, w: RowLoads) {
     acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
@@ -67,46 +77,47 @@ fn add_scaled(s: RowSums, w: RowLoads) {
     }
 }
 
-// The scales of a lane's loads are all in the same place of their words where teams and rows have whole periods.
-fn shift_of(load: u32, lane_shift: u32) -> u32 {
+// The scale of a load. Those of a lane's loads are all in the same place of their words, lane_shift, where teams and rows have whole
+// periods.
+fn scale_of(load: u32, lane_shift: u32) -> f32 {
     if (LOADS_PER_ROW % SCALE_PERIOD == 0u && THREADS_PER_ROW % SCALE_PERIOD == 0u) {
-        return lane_shift;
+        return load_scale(load, lane_shift);
     }
-    return scale_shift(load);
+    return load_scale(load, scale_shift(load));
 }
 
 // Load `at` of the rows that start at loads from_a.x to from_b.w. lane_shift is scale_shift of the thread's lane.
 fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, at: u32, lane_shift: u32) -> RowLoads {
     var w: RowLoads;
     w.a = weights[from_a.x + at];
-    w.scale_a.x = load_scale(from_a.x + at, shift_of(from_a.x + at, lane_shift));
+    w.scale_a.x = scale_of(from_a.x + at, lane_shift);
     if (ROWS > 1u) {
         w.b = weights[from_a.y + at];
-        w.scale_a.y = load_scale(from_a.y + at, shift_of(from_a.y + at, lane_shift));
+        w.scale_a.y = scale_of(from_a.y + at, lane_shift);
     }
     if (ROWS > 2u) {
         w.c = weights[from_a.z + at];
-        w.scale_a.z = load_scale(from_a.z + at, shift_of(from_a.z + at, lane_shift));
+        w.scale_a.z = scale_of(from_a.z + at, lane_shift);
     }
     if (ROWS > 3u) {
         w.d = weights[from_a.w + at];
-        w.scale_a.w = load_scale(from_a.w + at, shift_of(from_a.w + at, lane_shift));
+        w.scale_a.w = scale_of(from_a.w + at, lane_shift);
     }
     if (ROWS > 4u) {
         w.e = weights[from_b.x + at];
-        w.scale_b.x = load_scale(from_b.x + at, shift_of(from_b.x + at, lane_shift));
+        w.scale_b.x = scale_of(from_b.x + at, lane_shift);
     }
     if (ROWS > 5u) {
         w.f = weights[from_b.y + at];
-        w.scale_b.y = load_scale(from_b.y + at, shift_of(from_b.y + at, lane_shift));
+        w.scale_b.y = scale_of(from_b.y + at, lane_shift);
     }
     if (ROWS > 6u) {
         w.g = weights[from_b.z + at];
-        w.scale_b.z = load_scale(from_b.z + at, shift_of(from_b.z + at, lane_shift));
+        w.scale_b.z = scale_of(from_b.z + at, lane_shift);
     }
     if (ROWS > 7u) {
         w.h = weights[from_b.w + at];
-        w.scale_b.w = load_scale(from_b.w + at, shift_of(from_b.w + at, lane_shift));
+        w.scale_b.w = scale_of(from_b.w + at, lane_shift);
     }
     return w;
 }

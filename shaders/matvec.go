@@ -14,9 +14,9 @@ type MatvecShape struct {
 	Rows          int  `json:"rows"`             // 1, 2, 4 or 8
 	Direct        bool `json:"direct"`           // inputs do not go through workgroup memory
 	Blocks        int  `json:"blocks,omitempty"` // of rows that a workgroup computes one after the other; 0: one
-	// Prefetch is how many rows of workgroups the attention before gate_up has more to read the first of its weights (0: none).
+	// Prefetch is how many rows of workgroups attention has more to read the first of the next weights (0: none).
 	Prefetch int `json:"prefetch,omitempty"`
-	// Groups is of layer_products alone: how many workgroups stay on the device (0: it is not used).
+	// Groups is of layer_products alone, whose ThreadsPerRow is the least: how many workgroups stay on the device (0: it is not used).
 	Groups int `json:"groups,omitempty"`
 	Loads  int `json:"loads,omitempty"` // of 16 bytes that a thread of layer_products has under way
 }
@@ -76,13 +76,14 @@ func (v MatvecShape) sumBytes() int {
 	return 4*v.Rows*(v.Workgroup+v.parts()) + 4*v.Workgroup + 4*v.parts()*v.blockRows() + 4*maxSumParts
 }
 
+func powerOfTwo(n int) bool { return n > 0 && n&(n-1) == 0 }
+
 // parts is how many threads add up one row.
 func (v MatvecShape) parts() int { return min(maxSumParts, v.ThreadsPerRow/v.Rows) }
 
 // Fits tells whether the kernels can run in this shape on rows of kPad numbers, with so many bytes of workgroup memory and
 // so many threads a workgroup. A damaged file might hold any numbers.
 func (v MatvecShape) Fits(kPad int, weight string, workgroupBytes, maxWorkgroup int) bool {
-	powerOfTwo := func(n int) bool { return n > 0 && n&(n-1) == 0 }
 	if !powerOfTwo(v.Workgroup) || !powerOfTwo(v.ThreadsPerRow) || !powerOfTwo(v.Rows) || v.Rows > 8 ||
 		v.Workgroup < 64 || v.Workgroup > maxWorkgroup || v.ThreadsPerRow > v.Workgroup || v.ThreadsPerRow < v.Rows ||
 		v.blockRows() < 2 || // gate and up stay together

@@ -92,10 +92,9 @@ func (p *Product) shareBytes(s ProductsShape, rows, threads int) int {
 	return min(2, (p.Rows+block*s.Groups-1)/(block*s.Groups)) * 16 * block * (threads/4 + 1)
 }
 
-// LayerProducts gives layer_products' constants of a layer's products, in the order of their bindings; ok is false when they
+// LayerProducts gives layer_products' constants of a layer's products, in the order of their bindings; false when they
 // cannot be spread so in so many bytes of workgroup memory, of which coefs bytes are for the factors of splits.
 func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape, weight string, workgroupBytes, coefs int) bool {
-	powerOfTwo := func(n int) bool { return n > 0 && n&(n-1) == 0 }
 	if s.Groups < 1 || s.Loads < 1 || s.Workgroup < 64 || !powerOfTwo(s.Workgroup) || !powerOfTwo(s.Team) {
 		return false
 	}

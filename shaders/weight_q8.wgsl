@@ -35,13 +35,19 @@ fn widen_q8(w: u32) -> vec4<f32> {
     return unshift_q8(shifted_q8(w, TWO_23));
 }
 
-// Scale i of the flat scale plane.
-fn flat_scale(i: u32) -> f32 {
-    return unpack2x16float(scales[i >> 1u] >> (i % 2u * 16u)).x;
+// Where in its word scale i of the flat scale plane is.
+fn flat_shift(i: u32) -> u32 {
+    return i % 2u * 16u;
+}
+
+// Scale i, with its flat_shift.
+fn flat_scale(i: u32, shift: u32) -> f32 {
+    return unpack2x16float(scales[i >> 1u] >> shift).x;
 }
 
 fn scale_at(row: u32, group: u32) -> f32 {
-    return flat_scale(row * GROUPS_PER_ROW + group);
+    let i = row * GROUPS_PER_ROW + group;
+    return flat_scale(i, flat_shift(i));
 }
 
 // Weights [8*k8, 8*k8+8) of a row.

@@ -216,7 +216,7 @@ func (r *Runner) run(req runner.Request, tap runner.Tap) ([]float32, error) {
 	if tap == nil {
 		err = r.dev.Submit(r.pass(n))
 	} else {
-		err = r.runTapped(r.tappedSegments(n), n, tap)
+		err = r.runTapped(r.segments(n, nil), n, tap)
 	}
 	if err != nil {
 		return nil, err
@@ -236,30 +236,22 @@ func (r *Runner) run(req runner.Request, tap runner.Tap) ([]float32, error) {
 	return all, nil
 }
 
-// segments lists the dispatches of a pass.
-func (r *Runner) segments(n passSize) []segment {
+// segments lists the dispatches of a pass, of one token with products between attentions, which have no taps, or with nil without.
+func (r *Runner) segments(n passSize, products *layerProducts) []segment {
 	if n.tokens == 1 {
-		return r.decodeSegments(n.splits)
+		return r.decodeSegments(n.splits, products)
 	}
 	return r.prefillSegments(n.tokens)
-}
-
-// tappedSegments likewise, a tap behind each step.
-func (r *Runner) tappedSegments(n passSize) []segment {
-	products := r.products
-	defer func() { r.products = products }()
-	r.products = nil
-	return r.segments(n)
 }
 
 // pass joins the segments. Decode passes are recorded once and kept.
 func (r *Runner) pass(n passSize) *gpu.Pass {
 	if n.tokens > 1 {
-		return joinSegments(r.segments(n), n, "prefill")
+		return joinSegments(r.segments(n, r.products), n, "prefill")
 	}
 	pass := r.decode[n.splits]
 	if pass == nil {
-		pass = joinSegments(r.segments(n), n, "decode")
+		pass = joinSegments(r.segments(n, r.products), n, "decode")
 		r.decode[n.splits] = pass
 	}
 	return pass

@@ -5,7 +5,6 @@ package forward
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -17,9 +16,8 @@ import (
 // layerProducts are the recorded dispatches, one a layer, of one shape.
 type layerProducts struct {
 	shape    shaders.ProductsShape
-	sets     []gpu.Buffer // by which rows are handed on, in turns; word 0 tells that a wait was given up
-	split    []dispatch   // by layer, behind up to fusedSplits splits
-	combined []dispatch   // behind combine_splits
+	split    []dispatch // by layer, behind up to fusedSplits splits
+	combined []dispatch // behind combine_splits
 }
 
 const (
@@ -54,19 +52,21 @@ func (r *Runner) fuses() bool { return r.canFuse() && r.dev.Info().Type != "cpu"
 // exchangedWords is the size of a set.
 func (s *shape) exchangedWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
 
-// productSets allocates the sets. Layer i uses one and clears that of the layer before it, so that there are two, or three where
-// an odd number of layers would have the last and the first use the same.
-func (r *Runner) productSets() ([]gpu.Buffer, error) {
-	if len(r.exchange) == 0 {
-		for range 2 + r.shape.NumHiddenLayers%2 {
-			b, err := r.buffer("exchange", uint64(4*r.shape.exchangedWords()), gpu.UsageStorage|gpu.UsageCopySrc|gpu.UsageCopyDst)
-			if err != nil {
-				return nil, err
-			}
-			r.exchange = append(r.exchange, b)
-		}
+// makeSets allocates the sets, by which rows are handed on in turns; word 0 of each tells that a wait was given up. Layer i uses one
+// and clears that of the layer before it, so that there are two, or three where an odd number of layers would have the last and
+// the first use the same.
+func (r *Runner) makeSets() error {
+	if len(r.exchange) > 0 {
+		return nil
 	}
-	return r.exchange, r.clearSets()
+	for range 2 + r.shape.NumHiddenLayers%2 {
+		b, err := r.buffer("exchange", uint64(4*r.shape.exchangedWords()), gpu.UsageStorage|gpu.UsageCopySrc|gpu.UsageCopyDst)
+		if err != nil {
+			return err
+		}
+		r.exchange = append(r.exchange, b)
+	}
+	return r.clearSets()
 }
 
 func (r *Runner) clearSets() error {
@@ -85,33 +85,32 @@ func (r *Runner) clearSets() error {
 }
 
 // set is the one that layer i uses.
-func (p *layerProducts) set(i, layers int) gpu.Buffer {
-	if i == layers-1 && layers%2 == 1 {
-		return p.sets[2]
+func (r *Runner) set(i int) gpu.Buffer {
+	if layers := len(r.layers); i == layers-1 && layers%2 == 1 {
+		return r.exchange[2]
 	}
-	return p.sets[i%2]
+	return r.exchange[i%2]
 }
 
-// recordProducts records layer_products for the first n layers in a shape.
-func (r *Runner) recordProducts(shape shaders.ProductsShape, n int) (*layerProducts, error) {
-	sets, err := r.productSets()
-	if err != nil {
+// recordProducts records layer_products in a shape; nil: it does not fit the device.
+func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, error) {
+	opt, ok := r.productsOptions(shape)
+	if !ok {
+		return nil, nil
+	}
+	if err := r.makeSets(); err != nil {
 		return nil, err
 	}
-	p := &layerProducts{shape: shape, sets: sets}
-	opt, err := r.productsOptions(shape)
-	if err != nil {
-		return nil, err
-	}
+	p := &layerProducts{shape: shape}
 	layers := len(r.layers)
-	for i := range n {
+	for i := range layers {
 		w, next, nextQKV := &r.layers[i].weights, &r.layers[i].weights, gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
 		if i+1 < layers {
 			next, nextQKV = &r.layers[i+1].weights, r.whole(bufQKV)
 		}
 		bindings := []gpu.Binding{
 			r.state(), {}, r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(next.inputNorm),
-			gpu.Whole(p.set(i, layers)), gpu.Whole(p.set((i+layers-1)%layers, layers)), nextQKV,
+			gpu.Whole(r.set(i)), gpu.Whole(r.set((i + layers - 1) % layers)), nextQKV,
 		}
 		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
 		for _, m := range parts {
@@ -143,11 +142,11 @@ func (p *layerProducts) behind(layer, numSplits int) []dispatch {
 	return p.split[layer : layer+1]
 }
 
-// productsOptions are the kernel's for this model.
-func (r *Runner) productsOptions(shape shaders.ProductsShape) (shaders.Options, error) {
+// productsOptions are the kernel's for this model; ok is false when a shape does not fit the device.
+func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Options, ok bool) {
 	s, w := &r.shape, &r.layers[0].weights
 	coefs := fusedSplits * s.NumAttentionHeads
-	opt := shaders.Options{
+	opt = shaders.Options{
 		Weight: string(w.gateUp.dtype),
 		Consts: map[string]uint32{
 			"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "NUM_HEADS": uint32(s.NumAttentionHeads),
@@ -162,11 +161,9 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (shaders.Options, 
 		{Name: "qkv", Rows: s.QDim() + 2*s.KVDim(), K: s.HiddenSize, KPad: s.hiddenPad, Norm: true},
 	}
 	limits := r.dev.Limits()
-	if shape.Workgroup > matvecThreads(limits) ||
-		!shaders.LayerProducts(opt.Consts, products, shape, opt.Weight, int(limits.MaxWorkgroupStorageBytes), 4*coefs) {
-		return opt, fmt.Errorf("forward: %s does not run in %d workgroups of %d threads", productsName, shape.Groups, shape.Workgroup)
-	}
-	return opt, nil
+	ok = shape.Groups <= maxProductGroups && shape.Workgroup <= matvecThreads(limits) &&
+		shaders.LayerProducts(opt.Consts, products, shape, opt.Weight, int(limits.MaxWorkgroupStorageBytes), 4*coefs)
+	return opt, ok
 }
 
 // useProducts has decode passes use p from now on; nil: five dispatches a layer.
@@ -183,14 +180,15 @@ func (r *Runner) restoreProducts() error {
 		return nil
 	}
 	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Loads: v.Loads, Team: v.ThreadsPerRow}
-	if _, err := r.productsOptions(shape); err != nil || v.Groups > maxProductGroups {
-		return nil // a damaged tuning file might say anything
-	}
-	p, err := r.recordProducts(shape, len(r.layers))
-	if err != nil {
+	before, _ := r.prefetched(&r.layers[0].weights)
+	p, err := r.recordProducts(shape)
+	if p == nil || err != nil { // a damaged tuning file might say anything
 		return err
 	}
 	r.useProducts(p)
+	if r.tuned[before].Prefetch == 0 && v.Prefetch == 0 {
+		return nil // attention is as it was recorded
+	}
 	for i := range r.layers {
 		if err := r.recordAttention(&r.layers[i]); err != nil {
 			return err
@@ -207,17 +205,18 @@ func (r *Runner) gaveUp() (bool, error) {
 	if r.products == nil {
 		return false, nil
 	}
-	up, err := r.products.waitGivenUp(r.dev)
+	up, err := r.waitGivenUp()
 	if up {
 		r.useProducts(nil)
 	}
 	return up, err
 }
 
-func (p *layerProducts) waitGivenUp(dev gpu.Device) (bool, error) {
-	for _, b := range p.sets {
+// waitGivenUp tells whether a wait was given up since the sets were cleared.
+func (r *Runner) waitGivenUp() (bool, error) {
+	for _, b := range r.exchange {
 		var word [4]byte
-		if err := gpu.Read(dev, b, 0, word[:]); err != nil {
+		if err := gpu.Read(r.dev, b, 0, word[:]); err != nil {
 			return false, err
 		}
 		if binary.LittleEndian.Uint32(word[:]) != 0 {
@@ -248,10 +247,10 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	if !r.fuses() {
 		return nil, nil, nil
 	}
-	if _, err := r.productSets(); err != nil {
+	if err := r.makeSets(); err != nil {
 		return nil, nil, err
 	}
-	first, second := &r.layers[0].decode, &r.layers[1%len(r.layers)].decode
+	first, second := &r.layers[0].decode, &r.layers[1].decode
 	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV))
 	if err != nil {
 		return nil, nil, err
@@ -265,9 +264,6 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 			}
 		}
 		shape := shaders.ProductsShape{Groups: atOnce[c.threads] * c.threads / threadsAtOnce, Workgroup: c.threads, Loads: c.loads, Team: c.team}
-		if _, err := r.productsOptions(shape); err != nil {
-			continue
-		}
 		p, err := r.tryProducts(shape, want)
 		if err != nil {
 			return nil, nil, err
@@ -288,12 +284,13 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 	}
 	var timings []*timing
 	for _, p := range choices {
-		r.useProducts(p)
-		t := r.timing(dispatchesOf(r.decodeSegments(1)), passSize{tokens: 1, splits: 1})
+		t := r.timing(dispatchesOf(r.decodeSegments(1, p)), passSize{tokens: 1, splits: 1})
 		t.before = r.tuneInput
 		timings = append(timings, t)
 	}
-	r.useProducts(nil)
+	if err := r.clearSets(); err != nil {
+		return nil, nil, err
+	}
 	if err := timings[0].raiseClocks(); err != nil {
 		return nil, nil, err
 	}
@@ -310,7 +307,7 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 			best = i
 		}
 	}
-	up, err := choices[len(choices)-1].waitGivenUp(r.dev)
+	up, err := r.waitGivenUp()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -344,7 +341,7 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 	if threads > matvecThreads(r.dev.Limits()) {
 		return 0, nil
 	}
-	arrived := r.exchange[0] // which is cleared before it is used
+	arrived := r.exchange[0] // which productsOutput clears
 	groups := 0
 	d, err := r.dispatch("resident_groups", shaders.Options{Consts: map[string]uint32{"WORKGROUP_SIZE": uint32(threads)}},
 		func(passSize) [3]uint32 { return [3]uint32{uint32(groups), 1, 1} }, gpu.Whole(arrived))
@@ -375,37 +372,35 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 	return good, nil
 }
 
-// tryProducts records a shape and runs it; nil: it does not run at the same time.
+// tryProducts records a shape and runs it; nil: it does not fit the device, or not all of it runs at the same time.
 func (r *Runner) tryProducts(shape shaders.ProductsShape, want []float32) (*layerProducts, error) {
-	p, err := r.recordProducts(shape, len(r.layers))
-	if err != nil {
+	p, err := r.recordProducts(shape)
+	if p == nil || err != nil {
 		return nil, err
 	}
 	got, err := r.productsOutput(p.split[:1])
 	if err != nil {
 		return nil, err
 	}
-	if up, err := p.waitGivenUp(r.dev); up || err != nil {
-		return nil, errors.Join(err, r.clearSets())
+	if up, err := r.waitGivenUp(); up || err != nil {
+		return nil, err
 	}
 	if err := closeTo(want, got); err != nil {
 		return nil, fmt.Errorf("forward: tuning %s: %s: %w", productsName, p.tuned(), err)
 	}
-	return p, r.clearSets()
+	return p, nil
 }
 
 // productsOutput runs what lies between the attentions of layers 0 and 1 on a fixed input, and reads the residual stream and q, k
 // and v. Scaled alike, as closeTo compares them.
 func (r *Runner) productsOutput(steps []dispatch) ([]float32, error) {
-	if len(r.exchange) > 0 {
-		if err := r.clearSets(); err != nil {
-			return nil, err
-		}
+	if err := r.clearSets(); err != nil {
+		return nil, err
 	}
 	s := &r.shape
 	out, err := r.outputOf(steps, r.act[bufX], s.HiddenSize)
-	if err != nil || len(r.layers) == 1 {
-		return out, err
+	if err != nil {
+		return nil, err
 	}
 	qkv, err := r.readTap(r.rowTap("qkv", bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride), 1)
 	return append(scaledToOne(out), scaledToOne(qkv)...), err

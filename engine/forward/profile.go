@@ -59,7 +59,7 @@ func (r *Runner) Profile(ic *kvcache.InferenceContext, rounds int) ([]ProfileRow
 		return nil, err
 	}
 	n := passSize{tokens: ic.NumTokens(), splits: r.shape.numSplits(ic.Start())}
-	rows, timings := r.leftOut(slices.Concat(dispatchesOf(r.segments(n)), r.lmHeadSteps, sampleSteps), n, r.uses(n, ic.Start()))
+	rows, timings := r.leftOut(slices.Concat(dispatchesOf(r.segments(n, r.products)), r.lmHeadSteps, sampleSteps), n, r.uses(n, ic.Start()))
 	for _, t := range timings {
 		t.before = func() error { return r.writeStep(runner.Request{Context: ic}) }
 	}

@@ -143,8 +143,8 @@ func (r *Runner) rowTap(name string, buf, cols, stride int) tapPoint {
 	return tapPoint{name: name, buffer: r.act[buf], cols: cols, stride: stride}
 }
 
-// decodeSegments is one token's pass, with its context spread over numSplits workgroups a head.
-func (r *Runner) decodeSegments(numSplits int) []segment {
+// decodeSegments is one token's pass, with its context spread over numSplits workgroups a head; see segments.
+func (r *Runner) decodeSegments(numSplits int, products *layerProducts) []segment {
 	s := &r.shape
 	segs := []segment{{dispatches: r.embedSteps, tap: r.rowTap("embed", bufX, s.HiddenSize, s.hiddenPad)}}
 	for i := range r.layers {
@@ -156,11 +156,11 @@ func (r *Runner) decodeSegments(numSplits int) []segment {
 			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)
 			attention = slices.Concat(l.attention, r.combineSteps)
 		}
-		if r.products != nil {
+		if products != nil {
 			if i == 0 {
 				segs = append(segs, segment{dispatches: l.rmsnormQKV})
 			}
-			segs = append(segs, segment{dispatches: attention}, segment{dispatches: r.products.behind(i, numSplits)})
+			segs = append(segs, segment{dispatches: attention}, segment{dispatches: products.behind(i, numSplits)})
 			continue
 		}
 		segs = append(segs,

@@ -250,7 +250,7 @@ func (r *Runner) aheadPass(splits int) *gpu.Pass {
 	pass := r.decodeAhead[key]
 	if pass == nil {
 		n := passSize{tokens: 1, splits: splits}
-		pass = joinSegments(append(r.decodeSegments(splits), segment{dispatches: r.lmHeadSteps}, segment{dispatches: r.drawSteps()}), n, "decode")
+		pass = joinSegments(append(r.decodeSegments(splits, r.products), segment{dispatches: r.lmHeadSteps}, segment{dispatches: r.drawSteps()}), n, "decode")
 		r.decodeAhead[key] = pass
 	}
 	return pass

@@ -123,7 +123,7 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	}
 	r.useProducts(products)
 	more, err = r.tunePrefetch(rounds)
-	r.useProducts(products)
+	r.useProducts(products) // passes that were recorded before have another attention
 	return append(rows, more...), err
 }
 
@@ -178,11 +178,11 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 	groups := r.shape.NumKeyValueHeads * r.shape.qTiles
 	choices := []int{0}
 	for _, bytes := range []int{4 << 20, 8 << 20, 16 << 20} {
-		if n := bytes / (prefetchBytes * groups); n > 0 && uint64(bytes) < m.bytes() {
+		if n := bytes / (prefetchBytes * groups); n > 0 && uint64(bytes) <= m.bytes() {
 			choices = append(choices, n)
 		}
 	}
-	if n := (int(m.bytes()) + prefetchBytes*groups - 1) / (prefetchBytes * groups); r.products != nil && m.bytes() <= 32<<20 { // all of it
+	if n := (int(m.bytes()) + prefetchBytes*groups - 1) / (prefetchBytes * groups); r.products != nil && m.bytes() <= 32<<20 && !slices.Contains(choices, n) { // all of it
 		choices = append(choices, n)
 	}
 	record := func(prefetch int) (*timing, error) {
@@ -194,7 +194,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 				return nil, err
 			}
 		}
-		return r.timing(dispatchesOf(r.decodeSegments(1)), passSize{tokens: 1, splits: 1}), nil
+		return r.timing(dispatchesOf(r.decodeSegments(1, r.products)), passSize{tokens: 1, splits: 1}), nil
 	}
 	best := 0
 	var rows []TuneRow
