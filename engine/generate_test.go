@@ -490,8 +490,8 @@ func TestBatch(t *testing.T) {
 		step        time.Duration
 		size, depth int
 	}{
-		{0, 1, 1}, {time.Second, 1, 1}, {21 * time.Millisecond, 1, 1}, {12 * time.Millisecond, 1, 2}, {8 * time.Millisecond, 1, 2},
-		{3 * time.Millisecond, 3, 2}, {time.Millisecond, 8, 2}, {600 * time.Microsecond, 14, 2}, {100 * time.Microsecond, 16, 6},
+		{0, 1, 1}, {time.Second, 1, 1}, {21 * time.Millisecond, 1, 1}, {17 * time.Millisecond, 1, 2}, {12 * time.Millisecond, 2, 2},
+		{3 * time.Millisecond, 6, 2}, {time.Millisecond, 16, 2}, {600 * time.Microsecond, 27, 2}, {100 * time.Microsecond, 32, 6},
 	} {
 		e := &Engine{stepTime: c.step}
 		if size, depth := e.batch(); size != c.size || depth != c.depth {
