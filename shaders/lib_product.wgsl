@@ -1,5 +1,5 @@
 // One product of layer_products.wgsl, pasted once a product behind weight_*.wgsl, dot_*.wgsl and lib_rows.wgsl, every name with
-// the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows, at most 4, and stride over their 16-byte loads; a
+// the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their 16-byte loads; a
 // workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
 // The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, and settle(k, bits),
@@ -9,7 +9,7 @@
 override K_PAD: u32 = 1024u;
 override K: u32 = 1024u;             // numbers of a row; behind them padding
 override NUM_ROWS: u32 = 1024u;
-override THREADS_PER_ROW: u32 = 32u; // a power of two, at least 4 and ROWS
+override THREADS_PER_ROW: u32 = 32u; // a multiple of 4, at least ROWS, that divides WORKGROUP_SIZE
 override DEPTH: u32 = 1u;            // rounds whose loads are under way together, at most 4
 override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together; a multiple of DEPTH
 override NORM: u32 = 0u;             // 1: the mean of the inputs' squares is wanted, see inv_rms
@@ -34,15 +34,17 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
 
 // Load `load` of the rows from `row` on. Past the last row, and past a row's end, where inputs are zero, the last is loaded again.
 fn load_step(row: u32, load: u32, lane_shift: u32) -> RowLoads {
-    var rows = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
+    var rows_a = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
+    var rows_b = rows_a + vec4<u32>(4u);
     var at = load;
     if (NUM_ROWS % BLOCK_ROWS != 0u) {
-        rows = min(rows, vec4<u32>(NUM_ROWS - 1u));
+        rows_a = min(rows_a, vec4<u32>(NUM_ROWS - 1u));
+        rows_b = min(rows_b, vec4<u32>(NUM_ROWS - 1u));
     }
     if (LOADS_PER_ROW % THREADS_PER_ROW != 0u) {
         at = min(load, LOADS_PER_ROW - 1u);
     }
-    return load_rows(rows * LOADS_PER_ROW, vec4<u32>(0u), at, lane_shift);
+    return load_rows(rows_a * LOADS_PER_ROW, rows_b * LOADS_PER_ROW, at, lane_shift);
 }
 
 // Where number `at` of the stage is in xs.
@@ -166,6 +168,18 @@ fn put_shares(row: u32, lane: u32) {
     }
     if (ROWS > 3u) {
         put_share(row + 3u, lane, across(acc_3));
+    }
+    if (ROWS > 4u) {
+        put_share(row + 4u, lane, across(acc_4));
+    }
+    if (ROWS > 5u) {
+        put_share(row + 5u, lane, across(acc_5));
+    }
+    if (ROWS > 6u) {
+        put_share(row + 6u, lane, across(acc_6));
+    }
+    if (ROWS > 7u) {
+        put_share(row + 7u, lane, across(acc_7));
     }
 }
 

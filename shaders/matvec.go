@@ -19,6 +19,8 @@ type MatvecShape struct {
 	// Groups is of layer_products alone, whose ThreadsPerRow is the least: how many workgroups stay on the device (0: it is not used).
 	Groups int `json:"groups,omitempty"`
 	Loads  int `json:"loads,omitempty"` // of 16 bytes that a thread of layer_products has under way
+	// Spreads are those of layer_products' products; all zero: chosen by Loads and ThreadsPerRow.
+	Spreads [NumProducts]Spread `json:"spreads,omitzero"`
 }
 
 const (
@@ -125,7 +127,9 @@ func (o *Options) UseSubgroups(size int) {
 	o.Consts["SUBGROUP_SIZE"], o.Consts["LANES"] = uint32(size), lanes
 }
 
-// String is the shape in few letters, for names and tables: "8x64/256 direct" are 8 rows for every 64 of 256 threads.
+// String is the shape in few letters, for names and tables: "8x64/256 direct" are 8 rows for every 64 of 256 threads;
+// of layer_products "132x512 2x32^1 ..." are 132 workgroups of 512 threads, and for each product 2 rows for every 32 of them, with one
+// round of loads under way.
 func (v MatvecShape) String() string {
 	var parts []string
 	if v.Rows > 0 {
@@ -139,7 +143,10 @@ func (v MatvecShape) String() string {
 	}
 	switch {
 	case v.Groups > 0:
-		parts = append(parts, fmt.Sprintf("%dx%d %d loads team %d", v.Groups, v.Workgroup, v.Loads, v.ThreadsPerRow))
+		parts = append(parts, fmt.Sprintf("%dx%d", v.Groups, v.Workgroup))
+		for _, s := range v.Spreads {
+			parts = append(parts, fmt.Sprintf("%dx%d^%d", s.Rows, s.Threads, s.Depth))
+		}
 	case v.Prefetch > 0 || v.Rows == 0:
 		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))
 	}

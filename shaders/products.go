@@ -3,10 +3,15 @@ package shaders
 // How layer_products is spread over workgroups that stay on the device, and the constants that follow from it.
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 )
 
-// Product is one of layer_products' matrices, and how its rows are spread over threads.
+// NumProducts is how many products layer_products computes.
+const NumProducts = 4
+
+// Product is one of layer_products' matrices.
 type Product struct {
 	Name  string // as in layer_products.wgsl
 	Rows  int
@@ -14,21 +19,27 @@ type Product struct {
 	KPad  int
 	Norm  bool // RMSNorm in front
 	Pairs bool // two neighbouring rows make one number
+}
 
-	rows, threadsPerRow, depth, stageRounds int
+// Spread is how a product's rows are spread over the threads of a workgroup.
+type Spread struct {
+	Rows    int `json:"rows"`    // that a thread works on together, 1 to 8
+	Threads int `json:"threads"` // neighbouring threads that share them; a multiple of 4 that divides the workgroup's threads
+	Depth   int `json:"depth"`   // rounds of loads that are under way together, 1 to 4
 }
 
 // ProductsShape is how layer_products runs.
 type ProductsShape struct {
-	Groups    int // workgroups, all at the same time
-	Workgroup int // threads of each
-	Loads     int // of 16 bytes that a thread has under way
-	Team      int // threads of a row, at least
+	Groups    int                 // workgroups, all at the same time
+	Workgroup int                 // threads of each, a multiple of 32
+	Spreads   [NumProducts]Spread // by product; all zero: chosen by Loads and Team
+	Loads     int                 // of 16 bytes that a thread has under way
+	Team      int                 // threads of a row, at least
 }
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
 // machine code for an H200: instructions for a load of weights, at four a clock of 32 threads each; 16-byte reads of workgroup
-// memory of as many threads; bytes from memory, at its share.
+// memory of as many threads; bytes from memory, at its share, of which about unhidden does not overlap with the rest.
 var loadInstructions = map[string]int{"bf16": 24, "q8": 58, "q4": 115}
 
 const (
@@ -36,94 +47,205 @@ const (
 	vectorClocks     = 4
 	memoryBytes      = 18.0 // a clock
 	memoryClocks     = 900  // from a load to its use, when memory is busy
-	blockClocks      = 150  // adding up the shares of a block
-	rowClocks        = 8    // of a thread's row
+	unhidden         = 0.6
+	blockClocks      = 150 // adding up the shares of a block
+	rowClocks        = 8   // of a thread's row
+	registers        = 65536
+
+	cachedInstructions = 640 // of a loop, beyond which the first instruction cache is too small
 )
 
 const (
-	maxProductRows = 4
+	maxProductRows = 8
+	fewProductRows = 4 // of a thread, unless measured to be better
 	maxDepth       = 4
 	squareParts    = 32 // layer_products' SQUARE_PARTS
 )
 
-// spread chooses the rows of a thread and the threads of a row that cost least, with so many bytes of workgroup memory for inputs
-// and for shares, and returns the cost in clocks; 0: none fits.
-func (p *Product) spread(s ProductsShape, weight string, inputBytes, shareBytes int) float64 {
-	perLoad := WeightsPerLoad[weight]
-	loads := p.KPad / perLoad
-	warps := float64(s.Workgroup) / 32
-	best := 0.0
-	for rows := 1; rows <= maxProductRows; rows++ {
-		for threads := max(s.Team, 4); threads <= s.Workgroup && threads < 2*loads; threads *= 2 {
-			block := rows * (s.Workgroup / threads)
-			if threads < rows || p.Pairs && block%2 == 1 || p.shareBytes(s, rows, threads) > shareBytes {
-				continue
-			}
-			rounds := (loads + threads - 1) / threads
-			depth := max(min(s.Loads/rows, maxDepth, rounds), 1)
-			turns := (rounds + depth - 1) / depth
-			fit := min((inputBytes/16-perLoad/4)/(threads*perLoad/4)/depth, turns) // whose inputs are there together
-			if fit < 1 {
-				continue
-			}
-			stages := (turns + fit - 1) / fit
-			blocks := float64(((p.Rows+block-1)/block + s.Groups - 1) / s.Groups)
-			step := max(
-				warps*float64(rows*loadInstructions[weight]+stepInstructions)/4,
-				warps*float64(perLoad/4)*max(1, vectorClocks*float64(min(threads, 32))/32), // neighbouring teams read the same
-				float64(s.Workgroup*rows*18)/memoryBytes,
-				memoryClocks/float64(depth))
-			cost := blocks * (float64(rounds)*step + blockClocks + float64((rows+threads/4)*rowClocks))
-			if stages > 1 && blocks > 1 {
-				cost *= 1.5 // inputs are brought once a block
-			}
-			if best == 0 || cost < best {
-				best = cost
-				p.rows, p.threadsPerRow, p.depth, p.stageRounds = rows, threads, depth, (turns+stages-1)/stages*depth
-			}
-		}
-	}
-	return best
+// productsPlan is a shape with what its spreads come to in workgroup memory.
+type productsPlan struct {
+	spreads     [NumProducts]Spread
+	stageRounds [NumProducts]int // whose inputs are in workgroup memory together
+	shareBytes  int
+	clocks      float64 // of a workgroup, roughly
+}
+
+// block is how many rows a workgroup computes at a time.
+func (v Spread) block(workgroup int) int { return v.Rows * (workgroup / v.Threads) }
+
+// fits tells whether the kernel can run so at all. A damaged file might hold any numbers.
+func (v Spread) fits(p Product, s ProductsShape, weight string) bool {
+	return v.Rows >= 1 && v.Rows <= maxProductRows && v.Threads >= max(v.Rows, 4) && v.Threads%4 == 0 && v.Threads <= s.Workgroup && s.Workgroup%v.Threads == 0 &&
+		v.Depth >= 1 && v.Depth <= min(maxDepth, v.rounds(p, weight)) && !(p.Pairs && v.block(s.Workgroup)%2 == 1)
+}
+
+// rounds are how many loads of a row a thread has.
+func (v Spread) rounds(p Product, weight string) int {
+	return (p.KPad/WeightsPerLoad[weight] + v.Threads - 1) / v.Threads
 }
 
 // shareBytes is what the shares of a block take, of two where there are more.
-func (p *Product) shareBytes(s ProductsShape, rows, threads int) int {
-	block := rows * (s.Workgroup / threads)
-	return min(2, (p.Rows+block*s.Groups-1)/(block*s.Groups)) * 16 * block * (threads/4 + 1)
+func (v Spread) shareBytes(p Product, s ProductsShape) int {
+	block := v.block(s.Workgroup)
+	return min(2, (p.Rows+block*s.Groups-1)/(block*s.Groups)) * 16 * block * (v.Threads/4 + 1)
 }
 
-// LayerProducts gives layer_products' constants of a layer's products, in the order of their bindings; false when they
-// cannot be spread so in so many bytes of workgroup memory, of which coefs bytes are for the factors of splits.
-func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape, weight string, workgroupBytes, coefs int) bool {
-	if s.Groups < 1 || s.Loads < 1 || s.Workgroup < 64 || !powerOfTwo(s.Workgroup) || !powerOfTwo(s.Team) {
-		return false
+// registers is how many a thread needs, roughly.
+func (v Spread) registers(weight string) int {
+	if weight == "bf16" {
+		return 28 + v.Rows*(4+4*max(v.Depth, 2))
 	}
-	left := workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
-	best, shareBytes := 0.0, 0
-	spread := func(shareBytes int) (cost float64) {
-		for i := range products {
-			c := products[i].spread(s, weight, left-shareBytes, shareBytes)
-			if c == 0 {
-				return 0
+	return 28 + v.Rows*(8+5*max(v.Depth, 2))
+}
+
+// cost is what a product costs in clocks with so many bytes of workgroup memory for inputs, and of how many rounds those are there
+// together; 0: of none.
+func (v Spread) cost(p Product, s ProductsShape, weight string, inputBytes int) (clocks float64, stageRounds int) {
+	perLoad, rounds := WeightsPerLoad[weight], v.rounds(p, weight)
+	turns := (rounds + v.Depth - 1) / v.Depth
+	fit := min((inputBytes/16-perLoad/4)/(v.Threads*perLoad/4)/v.Depth, turns)
+	if fit < 1 {
+		return 0, 0
+	}
+	stages := (turns + fit - 1) / fit
+	block := v.block(s.Workgroup)
+	blocks := float64(((p.Rows+block-1)/block + s.Groups - 1) / s.Groups)
+	warps := float64(s.Workgroup) / 32
+	step := max(
+		warps*float64(v.Rows*loadInstructions[weight]+stepInstructions)/4,
+		warps*float64(perLoad/4)*max(1, vectorClocks*float64(min(v.Threads, 32))/32)) + // neighbouring teams read the same
+		unhidden*max(float64(s.Workgroup*v.Rows*18)/memoryBytes, memoryClocks/float64(v.Depth))
+	clocks = blocks * (float64(rounds)*step + blockClocks + float64((v.Rows+v.Threads/4)*rowClocks))
+	if stages > 1 && blocks > 1 {
+		clocks *= 1.5 // inputs are brought once a block
+	}
+	return clocks, (turns + stages - 1) / stages * v.Depth
+}
+
+// plan lays out the workgroup memory of spreads in so many bytes; false where they do not fit.
+func (s ProductsShape) plan(products []Product, spreads [NumProducts]Spread, weight string, bytes int) (plan productsPlan, ok bool) {
+	plan.spreads = spreads
+	for i, v := range spreads {
+		if !v.fits(products[i], s, weight) {
+			return plan, false
+		}
+		plan.shareBytes = max(plan.shareBytes, v.shareBytes(products[i], s))
+	}
+	for i, v := range spreads {
+		clocks, stageRounds := v.cost(products[i], s, weight, bytes-plan.shareBytes)
+		if stageRounds == 0 {
+			return plan, false
+		}
+		plan.stageRounds[i], plan.clocks = stageRounds, plan.clocks+clocks
+	}
+	return plan, true
+}
+
+// all are the spreads that fit a product, of any depth or, with s.Loads, of that which Loads and Team allow.
+func (s ProductsShape) all(p Product, weight string, anyDepth bool) (spreads []Spread) {
+	loads := p.KPad / WeightsPerLoad[weight]
+	most := maxProductRows
+	if !anyDepth {
+		most = fewProductRows
+	}
+	for rows := 1; rows <= most; rows++ {
+		for threads := 4; threads <= s.Workgroup && threads < 2*loads; threads += 4 {
+			v := Spread{rows, threads, 0}
+			first, last := 1, maxDepth
+			if !anyDepth {
+				if threads < s.Team {
+					continue
+				}
+				first = max(min(s.Loads/rows, maxDepth, v.rounds(p, weight)), 1)
+				last = first
 			}
-			cost += c
+			for v.Depth = first; v.Depth <= last; v.Depth++ {
+				if v.fits(p, s, weight) && v.registers(weight) <= registers/s.Workgroup {
+					spreads = append(spreads, v)
+				}
+			}
 		}
-		return cost
 	}
+	return spreads
+}
+
+// cheapest chooses spreads by Loads and Team.
+func (s ProductsShape) cheapest(products []Product, weight string, bytes int) (best productsPlan, ok bool) {
 	for part := 1; part < 16; part++ {
-		if cost := spread(left * part / 16); cost > 0 && (best == 0 || cost < best) {
-			best, shareBytes = cost, left*part/16
+		shareBytes := bytes * part / 16
+		var spreads [NumProducts]Spread
+		for i, p := range products {
+			least := 0.0
+			for _, v := range s.all(p, weight, false) {
+				if v.shareBytes(p, s) > shareBytes {
+					continue
+				}
+				if clocks, _ := v.cost(p, s, weight, bytes-shareBytes); clocks > 0 && (least == 0 || clocks < least) {
+					least, spreads[i] = clocks, v
+				}
+			}
+		}
+		if plan, fits := s.plan(products, spreads, weight, bytes); fits && (!ok || plan.clocks < best.clocks) {
+			best, ok = plan, true
 		}
 	}
-	if best == 0 {
-		return false
+	return best, ok
+}
+
+// productsBytes is the workgroup memory for inputs and shares, of workgroupBytes, of which coefs are for the factors of splits.
+func productsBytes(s ProductsShape, workgroupBytes, coefs int) int {
+	return workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
+}
+
+// Alternatives are shapes like s, which LayerProducts has filled in, with other spreads for product i, those first that should cost
+// least, at most n, with the same number of rows at most two, which differ in the rounds under way: what these cost is known least.
+func (s ProductsShape) Alternatives(products []Product, i int, weight string, workgroupBytes, coefs, n int) []ProductsShape {
+	type alternative struct {
+		ProductsShape
+		clocks float64
 	}
-	spread(shareBytes)
-	xs, shares := 0, 0
-	for _, p := range products {
-		perLoad := WeightsPerLoad[weight]
-		xs = max(xs, perLoad/4*(p.stageRounds*p.threadsPerRow+1))
-		shares = max(shares, p.shareBytes(s, p.rows, p.threadsPerRow)/16)
+	var all []alternative
+	for _, v := range s.all(products[i], weight, true) {
+		other := s
+		other.Spreads[i] = v
+		plan, ok := s.plan(products, other.Spreads, weight, productsBytes(s, workgroupBytes, coefs))
+		if ok && v != s.Spreads[i] && v.Rows*v.Depth*loadInstructions[weight] <= cachedInstructions {
+			all = append(all, alternative{other, plan.clocks})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b alternative) int { return cmp.Compare(a.clocks, b.clocks) })
+	var shapes []ProductsShape
+	depths := map[int][]int{} // by rows
+	for _, a := range all {
+		v := a.Spreads[i]
+		if d := depths[v.Rows]; len(shapes) < n && len(d) < 2 && !slices.Contains(d, v.Depth) {
+			depths[v.Rows] = append(d, v.Depth)
+			shapes = append(shapes, a.ProductsShape)
+		}
+	}
+	return shapes
+}
+
+// LayerProducts gives layer_products' constants of a layer's products, in the order of their bindings, and the shape with its
+// spreads filled in; false when they cannot be spread so in so many bytes of workgroup memory, of which coefs bytes are for the
+// factors of splits.
+func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape, weight string, workgroupBytes, coefs int) (ProductsShape, bool) {
+	if s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 {
+		return s, false
+	}
+	bytes := productsBytes(s, workgroupBytes, coefs)
+	plan, ok := s.plan(products, s.Spreads, weight, bytes)
+	if s.Spreads == [NumProducts]Spread{} && s.Loads >= 1 && s.Team >= 1 {
+		plan, ok = s.cheapest(products, weight, bytes)
+	}
+	if !ok {
+		return s, false
+	}
+	s.Spreads = plan.spreads
+	xs := 0
+	for i, p := range products {
+		v, perLoad := plan.spreads[i], WeightsPerLoad[weight]
+		xs = max(xs, perLoad/4*(plan.stageRounds[i]*v.Threads+1))
 		norm, pairs := uint32(0), uint32(0)
 		if p.Norm {
 			norm = 1
@@ -132,12 +254,12 @@ func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape
 			pairs = 1
 		}
 		for name, value := range map[string]uint32{
-			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(p.rows), "THREADS_PER_ROW": uint32(p.threadsPerRow),
-			"DEPTH": uint32(p.depth), "STAGE_ROUNDS": uint32(p.stageRounds), "NORM": norm, "PAIRS": pairs,
+			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(v.Rows), "THREADS_PER_ROW": uint32(v.Threads),
+			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs,
 		} {
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}
 	}
-	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["XS_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(xs), uint32(shares)
-	return true
+	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["XS_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(xs), uint32(plan.shareBytes/16)
+	return s, true
 }

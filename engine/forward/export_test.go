@@ -3,8 +3,11 @@ package forward
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
 // RMSNormQKV runs layer 0's first half on x, [rows, hidden], with the kernels of the recorded passes and nothing else:
@@ -97,3 +100,32 @@ func (r *Runner) ProductsKey() string { return r.productsKey() }
 
 // UsesProducts tells whether decode passes run layer_products.
 func (r *Runner) UsesProducts() bool { return r.products != nil }
+
+// TuneProducts tries layer_products in one workgroup, as many as a CPU device is sure to run at the same time, in two shapes and then
+// with some other spreads of each product of the first. It returns what it ended with.
+func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
+	groups, candidates, trials := maxProductGroups, productCandidates, spreadTrials
+	defer func() {
+		maxProductGroups, productCandidates, spreadTrials, fuseOnCPU = groups, candidates, trials, false
+	}()
+	maxProductGroups, fuseOnCPU = 1, true
+	productCandidates = map[weights.DType][]productCandidate{r.layers[0].weights.gateUp.dtype: {{64, 3, 8}, {64, 2, 4}}}
+	spreadTrials = slices.Clone(trials)
+	for i := range spreadTrials {
+		spreadTrials[i].trials = 1
+	}
+	_, rows, err := r.tuneProducts(1)
+	if err != nil {
+		return MatvecShape{}, rows, err
+	}
+	p, err := r.recordProducts(shaders.ProductsShape{Groups: 1, Workgroup: 64, Loads: 2, Team: 4})
+	if err != nil {
+		return MatvecShape{}, rows, err
+	}
+	want, err := r.productsOutput(p.split[:1])
+	if err != nil {
+		return MatvecShape{}, rows, err
+	}
+	p, more, err := r.refineProducts(p, want, 1)
+	return p.tuned(), append(rows, more...), err
+}

@@ -47,7 +47,7 @@ func (r *Runner) canFuse() bool {
 }
 
 // fuses tells whether it may be worth it: a CPU runs few workgroups at the same time, and none faster for it.
-func (r *Runner) fuses() bool { return r.canFuse() && r.dev.Info().Type != "cpu" }
+func (r *Runner) fuses() bool { return r.canFuse() && (r.dev.Info().Type != "cpu" || fuseOnCPU) }
 
 // exchangedWords is the size of a set.
 func (s *shape) exchangedWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
@@ -94,7 +94,7 @@ func (r *Runner) set(i int) gpu.Buffer {
 
 // recordProducts records layer_products in a shape; nil: it does not fit the device.
 func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, error) {
-	opt, ok := r.productsOptions(shape)
+	opt, shape, ok := r.productsOptions(shape)
 	if !ok {
 		return nil, nil
 	}
@@ -142,29 +142,36 @@ func (p *layerProducts) behind(layer, numSplits int) []dispatch {
 	return p.split[layer : layer+1]
 }
 
-// productsOptions are the kernel's for this model; ok is false when a shape does not fit the device.
-func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Options, ok bool) {
-	s, w := &r.shape, &r.layers[0].weights
-	coefs := fusedSplits * s.NumAttentionHeads
+// productsOptions are the kernel's for this model, with the shape's spreads filled in; ok is false when a shape does not fit the device.
+func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Options, filled shaders.ProductsShape, ok bool) {
+	s, limits := &r.shape, r.dev.Limits()
 	opt = shaders.Options{
-		Weight: string(w.gateUp.dtype),
+		Weight: string(r.layers[0].weights.gateUp.dtype),
 		Consts: map[string]uint32{
 			"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "NUM_HEADS": uint32(s.NumAttentionHeads),
-			"HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(maxSplits * s.qPad), "COEFS": uint32(coefs),
+			"HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(maxSplits * s.qPad), "COEFS": uint32(fusedSplits * s.NumAttentionHeads),
 		},
 		Floats: map[string]float32{"EPS": s.RMSNormEps},
 	}
-	products := []shaders.Product{
+	if shape.Groups > maxProductGroups || shape.Workgroup > matvecThreads(limits) {
+		return opt, shape, false
+	}
+	filled, ok = shaders.LayerProducts(opt.Consts, s.products(), shape, opt.Weight, int(limits.MaxWorkgroupStorageBytes), s.coefBytes())
+	return opt, filled, ok
+}
+
+// products are layer_products' in the order of their bindings.
+func (s *shape) products() []shaders.Product {
+	return []shaders.Product{
 		{Name: "attn_out", Rows: s.HiddenSize, K: s.QDim(), KPad: s.qPad},
 		{Name: "gate_up", Rows: 2 * s.IntermediateSize, K: s.HiddenSize, KPad: s.hiddenPad, Norm: true, Pairs: true},
 		{Name: "down", Rows: s.HiddenSize, K: s.IntermediateSize, KPad: s.interPad},
 		{Name: "qkv", Rows: s.QDim() + 2*s.KVDim(), K: s.HiddenSize, KPad: s.hiddenPad, Norm: true},
 	}
-	limits := r.dev.Limits()
-	ok = shape.Groups <= maxProductGroups && shape.Workgroup <= matvecThreads(limits) &&
-		shaders.LayerProducts(opt.Consts, products, shape, opt.Weight, int(limits.MaxWorkgroupStorageBytes), 4*coefs)
-	return opt, ok
 }
+
+// coefBytes is what the factors of splits take of layer_products' workgroup memory.
+func (s *shape) coefBytes() int { return 4 * fusedSplits * s.NumAttentionHeads }
 
 // useProducts has decode passes use p from now on; nil: five dispatches a layer.
 func (r *Runner) useProducts(p *layerProducts) {
@@ -179,7 +186,7 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Loads: v.Loads, Team: v.ThreadsPerRow}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow}
 	before, _ := r.prefetched(&r.layers[0].weights)
 	p, err := r.recordProducts(shape)
 	if p == nil || err != nil { // a damaged tuning file might say anything
@@ -226,21 +233,29 @@ func (r *Runner) waitGivenUp() (bool, error) {
 	return false, nil
 }
 
-// productCandidates are the shapes that tuning tries, with a workgroup on each processor of the GPU, which has threadsAtOnce: those
-// that were the fastest on an H200 for some model, and their neighbours.
-var productCandidates = map[weights.DType][]struct{ threads, loads, team int }{
-	weights.BF16: {{512, 6, 32}, {512, 8, 32}, {1024, 2, 32}, {1024, 4, 32}},
-	weights.Q8:   {{256, 8, 8}, {512, 3, 16}, {512, 6, 32}, {1024, 2, 32}, {1024, 3, 32}, {1024, 3, 64}},
-	weights.Q4:   {{256, 3, 8}, {256, 6, 8}, {512, 3, 8}, {512, 4, 16}, {1024, 2, 32}},
+// productCandidates are the shapes that tuning begins with, a workgroup on each processor of the GPU, which has threadsAtOnce: those
+// that were the fastest on an H200 for some model, and their neighbours. 640 threads share hidden sizes of 2,560 evenly.
+var productCandidates = map[weights.DType][]productCandidate{
+	weights.BF16: {{512, 6, 32}, {512, 8, 32}, {640, 4, 32}, {1024, 2, 32}, {1024, 4, 32}},
+	weights.Q8:   {{256, 8, 8}, {512, 3, 16}, {512, 6, 32}, {640, 4, 16}, {1024, 2, 32}, {1024, 3, 32}, {1024, 3, 64}},
+	weights.Q4:   {{256, 3, 8}, {256, 6, 8}, {512, 3, 8}, {512, 4, 16}, {640, 4, 16}, {768, 3, 16}, {1024, 2, 32}},
 }
 
-const (
+type productCandidate struct{ threads, loads, team int }
+
+// spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
+var spreadTrials = []struct{ product, trials int }{{1, 9}, {2, 9}, {3, 6}, {0, 6}}
+
+const threadsAtOnce = 2048
+
+var (
 	maxProductGroups = 4096
-	threadsAtOnce    = 2048
+	fuseOnCPU        = false // for tests
 )
 
 // tuneProducts finds out how many workgroups of layer_products run at the same time, and in which shape a decode step of a short
-// context is fastest. It returns that shape's dispatches (nil: five dispatches a layer are as fast), with the measurements, the
+// context is fastest: of the candidates first, then of those that differ from the best in the spread of one product, product by
+// product. It returns that shape's dispatches (nil: five dispatches a layer are as fast), with the measurements, the
 // first of which is of five dispatches; a row's time is that of a step without lm_head.
 func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	r.useProducts(nil)
@@ -263,22 +278,61 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 				return nil, nil, err
 			}
 		}
-		shape := shaders.ProductsShape{Groups: atOnce[c.threads] * c.threads / threadsAtOnce, Workgroup: c.threads, Loads: c.loads, Team: c.team}
-		p, err := r.tryProducts(shape, want)
+		groups := max(atOnce[c.threads]/(threadsAtOnce/c.threads), 1)
+		choices, err = r.addProducts(choices, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team}, want)
 		if err != nil {
 			return nil, nil, err
 		}
-		if p != nil {
-			choices = append(choices, p)
-		}
 	}
-	return r.timeProducts(choices, rounds)
+	best, rows, err := r.timeProducts(choices, rounds)
+	if best == nil || err != nil {
+		return nil, rows, err
+	}
+	best, more, err := r.refineProducts(best, want, rounds)
+	return best, append(rows, more...), err
 }
 
-// timeProducts times decode steps with each of choices and returns the fastest; the first, nil, unless another is faster by
-// minProductsGain.
+// refineProducts tries other spreads, product by product; nil: a wait was given up.
+func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int) (_ *layerProducts, rows []TuneRow, err error) {
+	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
+	for _, t := range spreadTrials {
+		choices := []*layerProducts{best}
+		for _, shape := range best.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials) {
+			if choices, err = r.addProducts(choices, shape, want); err != nil {
+				return nil, rows, err
+			}
+		}
+		var more []TuneRow
+		best, more, err = r.timeProducts(choices, rounds)
+		rows = append(rows, more...)
+		if best == nil || err != nil {
+			return nil, rows, err
+		}
+	}
+	return best, rows, nil
+}
+
+// addProducts adds a shape to choices if the device can run it and it is none of them.
+func (r *Runner) addProducts(choices []*layerProducts, shape shaders.ProductsShape, want []float32) ([]*layerProducts, error) {
+	p, err := r.tryProducts(shape, want)
+	if p == nil || slices.ContainsFunc(choices, p.like) {
+		return choices, err
+	}
+	return append(choices, p), err
+}
+
+// like tells whether q is the same kernel.
+func (p *layerProducts) like(q *layerProducts) bool {
+	return q != nil && p.shape.Groups == q.shape.Groups && p.shape.Workgroup == q.shape.Workgroup && p.shape.Spreads == q.shape.Spreads
+}
+
+// timeProducts times decode steps with each of choices and returns the fastest; the first, unless another is faster by more than
+// chance: by a hundredth where the first is nil, five dispatches a layer. Those are returned too where a wait was given up.
 func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProducts, []TuneRow, error) {
-	const minProductsGain = 0.01
+	minGain := 0.003
+	if choices[0] == nil {
+		minGain = 0.01
+	}
 	if len(choices) == 1 {
 		return choices[0], nil, nil
 	}
@@ -303,7 +357,7 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 		row := TuneRow{Kernel: productsName, MatvecShape: choices[i].tuned(), Seconds: t.median()}
 		row.BytesPerSecond = float64(bytes) / row.Seconds
 		rows = append(rows, row)
-		if row.Seconds < (1-minProductsGain)*rows[0].Seconds && row.Seconds < rows[best].Seconds {
+		if row.Seconds < (1-minGain)*rows[0].Seconds && row.Seconds < rows[best].Seconds {
 			best = i
 		}
 	}
@@ -311,11 +365,14 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 	if err != nil {
 		return nil, nil, err
 	}
-	if up { // where so many workgroups run at the same time only at times
-		best = 0
+	if err := r.clearSets(); err != nil {
+		return nil, nil, err
+	}
+	if up { // so many workgroups run at the same time only at times
+		return nil, rows, nil
 	}
 	rows[best].Chosen = true
-	return choices[best], rows, r.clearSets()
+	return choices[best], rows, nil
 }
 
 // tuned is the shape as a tuning keeps it.
@@ -323,7 +380,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Loads: p.shape.Loads, ThreadsPerRow: p.shape.Team}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Loads: p.shape.Loads, ThreadsPerRow: p.shape.Team}
 }
 
 // layerBytes is what the products of all layers read.

@@ -12,6 +12,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
 // One dispatch between two attentions computes what four do, step after step, with contexts in one, few and many splits, and
@@ -86,6 +87,56 @@ func TestLayerProductsGiveUp(t *testing.T) {
 	}
 }
 
+// spreads are the same for every product.
+func spreads(rows, threads, depth int) (all [shaders.NumProducts]shaders.Spread) {
+	for i := range all {
+		all[i] = shaders.Spread{Rows: rows, Threads: threads, Depth: depth}
+	}
+	return all
+}
+
+// Tuning tries shapes, then other spreads of the best, and what it keeps runs.
+func TestTuneProducts(t *testing.T) {
+	dev := testdevice.Open(t)
+	if dev.Limits().MaxStorageBuffersPerStage < 16 {
+		t.Skipf("the device has %d storage buffers a stage, layer_products needs 16", dev.Limits().MaxStorageBuffersPerStage)
+	}
+	config := goldentest.RandomConfig(32)
+	config.NumHiddenLayers, config.HiddenSize, config.IntermediateSize = 2, 256, 512
+	dir := goldentest.ModelOf(t, config, 32, weights.Q4)
+	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
+	r := open(t, dev, dir, opt)
+	ids := []int32{1, 2, 3, 4, 5, 6, 7, 8}
+	run := func(r *forward.Runner) []float32 { return goldentest.NewTimeline(t, "tuned", r, 8).Run(ids, 1, nil) }
+	want := run(r)
+	kept, rows, err := r.TuneProducts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := map[string]int{}
+	for _, row := range rows {
+		tried[row.MatvecShape.String()]++
+		if row.Seconds <= 0 {
+			t.Errorf("%v took %g s", row.MatvecShape, row.Seconds)
+		}
+	}
+	// Five dispatches, two shapes, and of the second another spread of each of the four products.
+	if len(tried) < 7 || tried[kept.String()] == 0 || tried[(forward.MatvecShape{}).String()] == 0 {
+		t.Errorf("kept %v of %v", kept, tried)
+	}
+	opt.Tuning = map[string]forward.MatvecShape{r.ProductsKey(): kept}
+	tuned := open(t, dev, dir, opt)
+	if !tuned.UsesProducts() {
+		t.Fatalf("%v is not used", kept)
+	}
+	if rel, text := goldentest.Diff(want, run(tuned), len(ids)); rel > 2e-5 {
+		t.Errorf("logits differ from five dispatches': %s", text)
+	}
+	if !maps.Equal(tuned.Tuning(), opt.Tuning) {
+		t.Errorf("tuning %v, want %v", tuned.Tuning(), opt.Tuning)
+	}
+}
+
 // A damaged tuning is not used.
 func TestLayerProductsDamaged(t *testing.T) {
 	dev := testdevice.Open(t)
@@ -95,8 +146,10 @@ func TestLayerProductsDamaged(t *testing.T) {
 	opt := forward.Options{NumPages: 8}
 	key := open(t, dev, dir, opt).ProductsKey()
 	for _, v := range []forward.MatvecShape{
-		{Groups: -1, Workgroup: 64, Loads: 4}, {Groups: 1 << 20, Workgroup: 64, Loads: 4}, {Groups: 4, Workgroup: 96, Loads: 4}, {Groups: 4, Workgroup: 1 << 16, Loads: 4},
-		{Groups: 4, Workgroup: 64, Loads: -4}, {Groups: 4, Workgroup: 64, Loads: 4, ThreadsPerRow: 3},
+		{Groups: -1, Workgroup: 64, Loads: 4}, {Groups: 1 << 20, Workgroup: 64, Loads: 4}, {Groups: 4, Workgroup: 100, Loads: 4}, {Groups: 4, Workgroup: 1 << 16, Loads: 4},
+		{Groups: 4, Workgroup: 64, Loads: -4}, {Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(9, 16, 1)},
+		{Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, 24, 1)}, {Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, 0, 1)}, {Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, 16, 5)},
+		{Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, -16, 1)}, {Groups: 4, Workgroup: -64, Spreads: spreads(2, 16, 1)},
 	} {
 		opt.Tuning = map[string]forward.MatvecShape{key: v}
 		if open(t, dev, dir, opt).UsesProducts() {

@@ -15,6 +15,7 @@ type productsCase struct {
 	heads, headDim, hidden, inter, qkv int
 	workgroup, splits, loads           int
 	last                               bool // there is no next layer
+	random                             bool // any spreads that fit, not those that should cost least
 }
 
 const (
@@ -40,8 +41,12 @@ func ProductsCases() []Case {
 		{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8, loads: 8},
 		{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, loads: 4, last: true},
 		{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6},
+		{weight: "bf16", heads: 4, headDim: 64, hidden: 330, inter: 500, qkv: 250, workgroup: 96, splits: 1, loads: 1, random: true},
+		{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true},
+		{weight: "q4", heads: 5, headDim: 128, hidden: 640, inter: 2000, qkv: 900, workgroup: 160, splits: 1, loads: 2, random: true},
+		{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true},
 	} {
-		name := fmt.Sprintf("layer_products/%s heads=%dx%d hidden=%d intermediate=%d qkv=%d threads=%d loads=%d splits=%d last=%v", c.weight, c.heads, c.headDim, c.hidden, c.inter, c.qkv, c.workgroup, c.loads, c.splits, c.last)
+		name := fmt.Sprintf("layer_products/%s heads=%dx%d hidden=%d intermediate=%d qkv=%d threads=%d loads=%d splits=%d last=%v random=%v", c.weight, c.heads, c.headDim, c.hidden, c.inter, c.qkv, c.workgroup, c.loads, c.splits, c.last, c.random)
 		all = append(all, Case{name, func() *Setup { return c.setup(uint64(100 + i)) }})
 	}
 	return all
@@ -136,7 +141,17 @@ func (c productsCase) setup(seed uint64) *Setup {
 		{Name: "down", Rows: c.hidden, K: c.inter, KPad: interPad},
 		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
 	}
-	if !shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4}, c.weight, workgroupBytes, 4*fusedSplits*c.heads) {
+	coefBytes := 4 * fusedSplits * c.heads
+	shape, ok := shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4}, c.weight, workgroupBytes, coefBytes)
+	for i := range products {
+		if all := shape.Alternatives(products, i, c.weight, workgroupBytes, coefBytes, 100); c.random {
+			shape = all[rng.IntN(len(all))]
+		}
+	}
+	if ok {
+		_, ok = shaders.LayerProducts(opt.Consts, products, shape, c.weight, workgroupBytes, coefBytes)
+	}
+	if !ok {
 		panic(fmt.Sprintf("kerneltest: %+v does not fit", c))
 	}
 	bindings := Bind("pass_state", "a", "x", "post_norm", "next_norm", "now", "spent", "qkv", "o", "gate_up", "down", "next")
