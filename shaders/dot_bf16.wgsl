@@ -1,4 +1,4 @@
-// A 16-byte load of bfloat16 times its inputs, for lib_matvec.wgsl. Included after weight_bf16.wgsl.
+// A 16-byte load of bfloat16 times its inputs, for lib_rows.wgsl. Included after weight_bf16.wgsl and word_bf16.wgsl.
 
 // bf16 has no scales.
 const SCALE_PERIOD: u32 = 1u;
@@ -9,11 +9,6 @@ fn scale_shift(load: u32) -> u32 {
 
 fn load_scale(load: u32, shift: u32) -> f32 {
     return 1.0;
-}
-
-// Four inputs as the products want them.
-fn scaled_input4(x: vec4<f32>) -> vec4<f32> {
-    return x;
 }
 
 fn add_load(acc: vec4<f32>, w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>) -> vec4<f32> {

@@ -1,4 +1,5 @@
-// A 16-byte load of 4-bit numbers times its inputs, for lib_matvec.wgsl. Included after weight_q4.wgsl.
+// A 16-byte load of 4-bit numbers times its inputs, for lib_rows.wgsl. Included after weight_q4.wgsl and word_q4.wgsl or
+// word_q4_halves.wgsl.
 
 const SCALE_PERIOD: u32 = 2u; // loads behind which scale_shift is the same
 
@@ -10,16 +11,6 @@ fn scale_shift(load: u32) -> u32 {
 // The scale of a load, with its scale_shift.
 fn load_scale(load: u32, shift: u32) -> f32 {
     return flat_scale(load, shift);
-}
-
-// Four inputs as the products want them: scaled once, where they are brought, instead of the weights.
-fn scaled_input4(x: vec4<f32>) -> vec4<f32> {
-    return unshift_q4(x);
-}
-
-// The products of eight weights, added to sum.
-fn add_word(sum: vec4<f32>, w: u32, x_lo: vec4<f32>, x_hi: vec4<f32>) -> vec4<f32> {
-    return fma(shifted_q4(w >> 16u, two_23), x_hi, fma(shifted_q4(w, two_23), x_lo, sum));
 }
 
 // Adds one word of every row.
@@ -52,7 +43,7 @@ fn add_words(s: RowSums, a: vec4<u32>, b: vec4<u32>, x_lo: vec4<f32>, x_hi: vec4
 
 // Adds the products of a load of every row with its inputs, word by word: so few inputs are in registers at a time.
 fn add_products(w: RowLoads, load: u32) {
-    var s: RowSums;
+    var s = first_sums(load);
     s = add_words(s, vec4<u32>(w.a.x, w.b.x, w.c.x, w.d.x), vec4<u32>(w.e.x, w.f.x, w.g.x, w.h.x), x4(load, 0u), x4(load, 1u));
     s = add_words(s, vec4<u32>(w.a.y, w.b.y, w.c.y, w.d.y), vec4<u32>(w.e.y, w.f.y, w.g.y, w.h.y), x4(load, 2u), x4(load, 3u));
     s = add_words(s, vec4<u32>(w.a.z, w.b.z, w.c.z, w.d.z), vec4<u32>(w.e.z, w.f.z, w.g.z, w.h.z), x4(load, 4u), x4(load, 5u));

@@ -54,7 +54,7 @@ const SQUARE_PARTS: u32 = 32u;
 @group(0) @binding(10) var<storage, read> weights_down: array<vec4<u32>>;
 @group(0) @binding(11) var<storage, read> weights_qkv: array<vec4<u32>>;
 
-var<workgroup> xs: array<vec4<f32>, XS_SIZE>;         // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage
+var<workgroup> xs: array<vec4<f32>, XS_SIZE>;         // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<workgroup> shares: array<vec4<f32>, SHARES_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows
 var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
 var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;

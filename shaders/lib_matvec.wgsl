@@ -1,6 +1,6 @@
 // Matrix-vector product for decode: teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their
 // 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of two rounds in turns. Included
-// after weight_*.wgsl, dot_*.wgsl and lib_rows.wgsl by kernels that declare K_PAD, HAS_NORM, PAIRS, and a function input4(i) that gives
+// after weight_*.wgsl, word_*.wgsl, dot_*.wgsl and lib_rows.wgsl by kernels that declare K_PAD, HAS_NORM, PAIRS, and a function input4(i) that gives
 // inputs [4*i, 4*i+4) and, with HAS_NORM, adds their squares to sum_sq. What the threads of a team have is added up in
 // lib_matvec_sums.wgsl or lib_matvec_sums_subgroups.wgsl.
 // Inputs come through workgroup memory, STAGE_ROUNDS rounds at a time, so that neighbouring threads read neighbouring
@@ -27,10 +27,10 @@ const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_VECS: u32 = STAGE_LOADS * VECS_PER_LOAD;
 const STAGES: u32 = (LOADS_PER_ROW + STAGE_LOADS - 1u) / STAGE_LOADS;
 const XS_STRIDE: u32 = STAGE_LOADS + 1u; // odd, so that both sides spread over the banks
-const XS_SIZE: u32 = VECS_PER_LOAD * XS_STRIDE * (1u - DIRECT) + DIRECT;
+const XS_SIZE: u32 = (VECS_PER_LOAD + INPUT_SUMS) * XS_STRIDE * (1u - DIRECT) + DIRECT;
 const SQUARE_THREADS: u32 = DIRECT * THREADS_PER_ROW + (1u - DIRECT) * WORKGROUP_SIZE; // have all inputs between them
 
-var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage
+var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<private> sum_sq: f32;
 
 // Vector j of the inputs of load `load` of the stage.
@@ -90,7 +90,7 @@ fn unknown_zero(num_groups: vec3<u32>) -> u32 {
 // Computes sum over k of W[row, k] * input[k] for a block of rows; stored_row, row_sum and inv_rms may be called behind it.
 // The order of summation is fixed. Blocks are computed in order from 0 on, as inputs that are all in workgroup memory are brought once.
 fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
-    two_23 = 0x4b000000u + zero;
+    held = HELD + zero;
     let lane = tid % THREADS_PER_ROW;
     let shift = scale_shift(lane);
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
@@ -129,6 +129,10 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
                         share_squares(tid);
                     }
                     workgroupBarrier();
+                    if (INPUT_SUMS == 1u) {
+                        sum_inputs(tid);
+                        workgroupBarrier();
+                    }
                 }
                 add_products(w0, load);
                 if (UNROLL > 1u) {
@@ -156,6 +160,10 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
                     share_squares(tid);
                 }
                 workgroupBarrier();
+                if (INPUT_SUMS == 1u) {
+                    sum_inputs(tid);
+                    workgroupBarrier();
+                }
             }
             for (var round = 0u; round < STAGE_ROUNDS + zero; round += 2u) {
                 let load = round * THREADS_PER_ROW + lane;

@@ -1,4 +1,4 @@
-// One product of layer_products.wgsl, pasted once a product behind weight_*.wgsl, dot_*.wgsl and lib_rows.wgsl, every name with
+// One product of layer_products.wgsl, pasted once a product behind weight_*.wgsl, word_*.wgsl, dot_*.wgsl and lib_rows.wgsl, every name with
 // the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their 16-byte loads; a
 // workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
@@ -219,7 +219,7 @@ fn run(group: u32, tid: u32, zero: u32) {
     if (group >= NUM_BLOCKS) {
         return;
     }
-    two_23 = 0x4b000000u + zero;
+    held = HELD + zero;
     let lane = tid % THREADS_PER_ROW;
     let lane_shift = scale_shift(lane);
     let team_row = tid / THREADS_PER_ROW * ROWS;
@@ -265,6 +265,10 @@ fn run(group: u32, tid: u32, zero: u32) {
                     share_squares(tid);
                 }
                 workgroupBarrier();
+                if (INPUT_SUMS == 1u) {
+                    sum_inputs(tid);
+                    workgroupBarrier();
+                }
                 if (NORM == 1u && stage + 1u == STAGES) {
                     sum_squares(tid);
                 }

@@ -1,10 +1,10 @@
-// Up to eight rows of a matrix at a time: what a thread loads of them and the sums it has. Included after weight_*.wgsl and
-// dot_*.wgsl by lib_matvec.wgsl's kernels and, once a product, by layer_products.wgsl. dot_*.wgsl calls x4(load, j), vector j of
-// a load's inputs, which the includer has, as it has THREADS_PER_ROW, the threads that share a row.
+// Up to eight rows of a matrix at a time: what a thread loads of them and the sums it has. Included after weight_*.wgsl, word_*.wgsl
+// and dot_*.wgsl by lib_matvec.wgsl's kernels and, once a product, by layer_products.wgsl. These have THREADS_PER_ROW, the threads
+// that share a row, xs, the inputs of STAGE_LOADS loads in workgroup memory in vectors XS_STRIDE apart, and x4(load, j), vector j of a load.
 
 override ROWS: u32 = 4u; // that a thread works on together, at most 8
 
-var<private> two_23: u32;       // the bits of 2^23, which would otherwise be written into an instruction of its own for every weight
+var<private> held: u32;        // HELD in a register: as a constant it would be written into an instruction of its own for every weight
 var<private> acc_0: vec4<f32>; // a row's sum in four parts: one addition a number, and none across
 var<private> acc_1: vec4<f32>;
 var<private> acc_2: vec4<f32>;
@@ -38,6 +38,28 @@ struct RowSums {
     f: vec4<f32>,
     g: vec4<f32>,
     h: vec4<f32>,
+}
+
+// With INPUT_SUMS: puts what the sums of each load begin with behind the inputs, which a barrier in front has brought; another one
+// behind it is needed.
+fn sum_inputs(tid: u32) {
+    for (var load = tid; load < STAGE_LOADS; load += WORKGROUP_SIZE) {
+        var sum = vec4<f32>(0.0);
+        for (var j = 0u; j < VECS_PER_LOAD; j++) {
+            sum += x4(load, j);
+        }
+        xs[VECS_PER_LOAD * XS_STRIDE + load] = sum * INPUT_OFFSET;
+    }
+}
+
+// The sums of rows before a load's products.
+fn first_sums(load: u32) -> RowSums {
+    var s: RowSums;
+    if (INPUT_SUMS == 1u) {
+        let first = xs[VECS_PER_LOAD * XS_STRIDE + load];
+        s = RowSums(first, first, first, first, first, first, first, first);
+    }
+    return s;
 }
 
 fn clear_rows() {

@@ -13,6 +13,7 @@ type MatvecShape struct {
 	ThreadsPerRow int  `json:"threads_per_row"`  // neighbouring threads that share Rows rows
 	Rows          int  `json:"rows"`             // 1, 2, 4 or 8
 	Direct        bool `json:"direct"`           // inputs do not go through workgroup memory
+	Halves        bool `json:"halves,omitempty"` // of quantized weights: see Options.Halves
 	Blocks        int  `json:"blocks,omitempty"` // of rows that a workgroup computes one after the other; 0: one
 	// Prefetch is how many rows of workgroups attention has more to read the first of the next weights (0: none).
 	Prefetch int `json:"prefetch,omitempty"`
@@ -57,8 +58,9 @@ func (v MatvecShape) schedule(kPad int, weight string, workgroupBytes int) sched
 		s.stage = (rounds + s.unroll - 1) / s.unroll * s.unroll
 		return s
 	}
-	vectors := min(maxStageVectors, (workgroupBytes-v.sumBytes())/16-perLoad/4)
-	fit := max(vectors, 0) / (v.ThreadsPerRow * perLoad / 4)
+	perLoadVectors := loadVectors(weight, v.Halves)
+	vectors := min(maxStageVectors, (workgroupBytes-v.sumBytes())/16-perLoadVectors)
+	fit := max(vectors, 0) / (v.ThreadsPerRow * perLoadVectors)
 	if fit == 0 {
 		return s
 	}
@@ -71,6 +73,15 @@ func (v MatvecShape) schedule(kPad int, weight string, workgroupBytes int) sched
 	stages := (groups + fit/group - 1) / (fit / group)
 	s.unroll, s.stage = group, (groups+stages-1)/stages*group
 	return s
+}
+
+// loadVectors is how many vectors of four numbers a load's inputs take in workgroup memory.
+func loadVectors(weight string, halves bool) int {
+	n := WeightsPerLoad[weight] / 4
+	if halves {
+		n++ // their sum
+	}
+	return n
 }
 
 // sumBytes is the workgroup memory of lib_matvec.wgsl but for the inputs.
@@ -92,15 +103,17 @@ func (v MatvecShape) Fits(kPad int, weight string, workgroupBytes, maxWorkgroup 
 		v.Blocks < 0 || v.Blocks > maxBlocks || v.Prefetch < 0 || v.Prefetch > maxPrefetch {
 		return false
 	}
-	if v.Direct && (weight != "bf16" || v.ThreadsPerRow < maxSumParts) {
+	if v.Direct && (weight != "bf16" || v.ThreadsPerRow < maxSumParts) || v.Halves && weight == "bf16" {
 		return false
 	}
 	return v.schedule(kPad, weight, workgroupBytes).stage > 0 && (!v.Direct || v.sumBytes()+16 <= workgroupBytes)
 }
 
-// AddConsts sets the constants of a matrix-vector kernel over rows of kPad numbers, in a shape that Fits.
-func (v MatvecShape) AddConsts(consts map[string]uint32, kPad int, weight string, workgroupBytes int) {
-	s := v.schedule(kPad, weight, workgroupBytes)
+// AddTo sets the constants and the variant of a matrix-vector kernel over rows of kPad numbers of format opt.Weight, in a shape that
+// Fits.
+func (v MatvecShape) AddTo(opt *Options, kPad, workgroupBytes int) {
+	s, consts := v.schedule(kPad, opt.Weight, workgroupBytes), opt.Consts
+	opt.Halves = v.Halves
 	for name, value := range map[string]int{
 		"K_PAD": kPad, "WORKGROUP_SIZE": v.Workgroup, "THREADS_PER_ROW": v.ThreadsPerRow, "ROWS": v.Rows, "BLOCKS": max(v.Blocks, 1), "PARTS": v.parts(), "UNROLL": s.unroll, "STAGE_ROUNDS": s.stage,
 	} {
@@ -114,7 +127,7 @@ func (v MatvecShape) AddConsts(consts map[string]uint32, kPad int, weight string
 	}
 }
 
-// UseSubgroups has a matrix-vector kernel with these options, whose shape AddConsts has set, add up its sums by subgroups of
+// UseSubgroups has a matrix-vector kernel with these options, whose shape AddTo has set, add up its sums by subgroups of
 // size threads, if it can; 0: there are none. On anything else it does nothing. Device and WGSL compiler must know subgroups
 // (wgpu's does not), and their size must be a constant.
 func (o *Options) UseSubgroups(size int) {
@@ -137,6 +150,9 @@ func (v MatvecShape) String() string {
 	}
 	if v.Direct {
 		parts = append(parts, "direct")
+	}
+	if v.Halves {
+		parts = append(parts, "halves")
 	}
 	if v.Blocks > 1 {
 		parts = append(parts, fmt.Sprintf("%d blocks", v.Blocks))

@@ -20,7 +20,11 @@ func TestWriteOutputs(t *testing.T) {
 	dev := testdevice.Open(t)
 	runner := kerneltest.NewRunner(dev)
 	defer runner.Close()
-	outputs, err := runner.Collect(kerneltest.CasesWithin(dev.Limits()))
+	cases, err := kerneltest.CasesOn(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outputs, err := runner.Collect(cases)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type ProductsShape struct {
 	Spreads   [NumProducts]Spread // by product; all zero: chosen by Loads and Team
 	Loads     int                 // of 16 bytes that a thread has under way
 	Team      int                 // threads of a row, at least
+	Halves    bool                // of quantized weights: see Options.Halves
 }
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
@@ -103,7 +104,8 @@ func (v Spread) registers(weight string) int {
 func (v Spread) cost(p Product, s ProductsShape, weight string, inputBytes int) (clocks float64, stageRounds int) {
 	perLoad, rounds := WeightsPerLoad[weight], v.rounds(p, weight)
 	turns := (rounds + v.Depth - 1) / v.Depth
-	fit := min((inputBytes/16-perLoad/4)/(v.Threads*perLoad/4)/v.Depth, turns)
+	vectors := loadVectors(weight, s.Halves)
+	fit := min((inputBytes/16-vectors)/(v.Threads*vectors)/v.Depth, turns)
 	if fit < 1 {
 		return 0, 0
 	}
@@ -197,7 +199,7 @@ func productsBytes(s ProductsShape, workgroupBytes, coefs int) int {
 	return workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
 }
 
-// Alternatives are shapes like s, which LayerProducts has filled in, with other spreads for product i, those first that should cost
+// Alternatives are shapes like s, which AddTo has filled in, with other spreads for product i, those first that should cost
 // least, at most n, with the same number of rows at most two, which differ in the rounds under way: what these cost is known least.
 func (s ProductsShape) Alternatives(products []Product, i int, weight string, workgroupBytes, coefs, n int) []ProductsShape {
 	type alternative struct {
@@ -226,13 +228,15 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 	return shapes
 }
 
-// LayerProducts gives layer_products' constants of a layer's products, in the order of their bindings, and the shape with its
-// spreads filled in; false when they cannot be spread so in so many bytes of workgroup memory, of which coefs bytes are for the
-// factors of splits.
-func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape, weight string, workgroupBytes, coefs int) (ProductsShape, bool) {
-	if s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 {
+// AddTo sets layer_products' constants and variant for a layer's products, in the order of their bindings, with weights of format
+// opt.Weight, and gives the shape with its spreads filled in; false when they cannot be spread so in so many bytes of workgroup
+// memory, of which coefs bytes are for the factors of splits.
+func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, coefs int) (filled ProductsShape, ok bool) {
+	weight, consts := opt.Weight, opt.Consts
+	if s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
 		return s, false
 	}
+	opt.Halves = s.Halves
 	bytes := productsBytes(s, workgroupBytes, coefs)
 	plan, ok := s.plan(products, s.Spreads, weight, bytes)
 	if s.Spreads == [NumProducts]Spread{} && s.Loads >= 1 && s.Team >= 1 {
@@ -244,8 +248,8 @@ func LayerProducts(consts map[string]uint32, products []Product, s ProductsShape
 	s.Spreads = plan.spreads
 	xs := 0
 	for i, p := range products {
-		v, perLoad := plan.spreads[i], WeightsPerLoad[weight]
-		xs = max(xs, perLoad/4*(plan.stageRounds[i]*v.Threads+1))
+		v := plan.spreads[i]
+		xs = max(xs, loadVectors(weight, s.Halves)*(plan.stageRounds[i]*v.Threads+1))
 		norm, pairs := uint32(0), uint32(0)
 		if p.Norm {
 			norm = 1

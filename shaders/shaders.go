@@ -25,10 +25,11 @@ var files embed.FS
 // Options choose a kernel's number formats and constants.
 type Options struct {
 	Label  string // for errors; default: the kernel's name
-	Weight string // "bf16", "q8" or "q4": which weight_*.wgsl and dot_*.wgsl `//#include weight` and `dot` paste; default bf16
+	Weight string // "bf16", "q8" or "q4": which weight_*.wgsl, word_*.wgsl and dot_*.wgsl `//#include weight` and `dot` paste; default bf16
 	KV     string // "f16" or "f32": which kv_*.wgsl `//#include kv` pastes; default f16
 	// Subgroups chooses lib_*_subgroups.wgsl where there is one; see UseSubgroups.
 	Subgroups bool
+	Halves    bool              // chooses word_*_halves.wgsl, for quantized weights; only where HalvesExact
 	Consts    map[string]uint32 // values of u32 overrides; those not named keep their defaults
 	Floats    map[string]float32
 }
@@ -56,7 +57,7 @@ func Names() []string {
 }
 
 func isInclude(name string) bool {
-	return strings.HasPrefix(name, "weight_") || strings.HasPrefix(name, "dot_") || strings.HasPrefix(name, "kv_") || strings.HasPrefix(name, "lib_")
+	return strings.HasPrefix(name, "weight_") || strings.HasPrefix(name, "word_") || strings.HasPrefix(name, "dot_") || strings.HasPrefix(name, "kv_") || strings.HasPrefix(name, "lib_")
 }
 
 // Specialize returns the kernel `name` (the file's name and entry point) with opt's constants in place.
@@ -105,25 +106,36 @@ func read(name string) (string, error) {
 	return string(b), err
 }
 
-// expand replaces each `//#include what` line by weight_<dtype>.wgsl, dot_<dtype>.wgsl, kv_<dtype>.wgsl or lib_<what>.wgsl.
+// expand replaces each `//#include what` line by weight_<dtype>.wgsl, word_<dtype>.wgsl and dot_<dtype>.wgsl, kv_<dtype>.wgsl or
+// lib_<what>.wgsl.
 func expand(name, src string, opt Options) (string, error) {
 	var firstErr error
 	out := includeRE.ReplaceAllStringFunc(src, func(line string) string {
 		what := includeRE.FindStringSubmatch(line)[1]
-		file := "lib_" + what
+		weight := orDefault(opt.Weight, "bf16")
+		pasted := []string{"lib_" + what}
 		switch what {
 		case "matvec_sums":
 			if opt.Subgroups {
-				file += "_subgroups"
+				pasted[0] += "_subgroups"
 			}
-		case "weight", "dot":
-			file = what + "_" + orDefault(opt.Weight, "bf16")
+		case "weight":
+			pasted[0] = "weight_" + weight
+		case "dot":
+			pasted = []string{"word_" + weight, "dot_" + weight}
+			if opt.Halves {
+				pasted[0] += "_halves"
+			}
 		case "kv":
-			file = "kv_" + orDefault(opt.KV, "f16")
+			pasted[0] = "kv_" + orDefault(opt.KV, "f16")
 		}
-		text, err := read(file)
-		if err != nil && firstErr == nil {
-			firstErr = fmt.Errorf("shaders: %s: no include file %s.wgsl", name, file)
+		text := ""
+		for _, file := range pasted {
+			more, err := read(file)
+			if err != nil && firstErr == nil {
+				firstErr = fmt.Errorf("shaders: %s: no include file %s.wgsl", name, file)
+			}
+			text += more
 		}
 		return text
 	})

@@ -93,7 +93,7 @@ func TestUseSubgroups(t *testing.T) {
 		{shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 32, Rows: 4}, 24, 0},
 	} {
 		opt := shaders.Options{Weight: "bf16", Consts: map[string]uint32{}}
-		c.shape.AddConsts(opt.Consts, 1024, opt.Weight, 16<<10)
+		c.shape.AddTo(&opt, 1024, 16<<10)
 		opt.UseSubgroups(c.size)
 		if opt.Consts["LANES"] != c.lanes || opt.Subgroups != (c.lanes > 0) {
 			t.Errorf("%s, subgroups of %d: %v, %d lanes", c.shape, c.size, opt.Subgroups, opt.Consts["LANES"])

@@ -236,13 +236,13 @@ func defaultMatvecShape(m *matrix) MatvecShape {
 // matvec records a decode matrix-vector product, in the shape that tuning chose for the name, if it did.
 func (r *Runner) matvec(name, kernel string, m *matrix, opt shaders.Options, bindings func(part) []gpu.Binding) ([]dispatch, error) {
 	v, ok := r.tuned[tuningKey(name, m)]
-	if !ok || !fitsMatvec(v, m, r.dev.Limits()) {
+	if !ok || !fitsMatvec(v, m, r.dev.Limits()) || v.Halves && !r.halves() {
 		if v = defaultMatvecShape(m); !fitsMatvec(v, m, r.dev.Limits()) {
 			v = MatvecShape{Workgroup: 64, ThreadsPerRow: 4, Rows: 4} // which every device runs
 		}
 	}
 	opt.Weight = string(m.dtype)
-	v.AddConsts(opt.Consts, m.kPad, opt.Weight, matvecBytes(r.dev.Limits()))
+	v.AddTo(&opt, m.kPad, matvecBytes(r.dev.Limits()))
 	opt.UseSubgroups(r.subgroups)
 	rowsPerGroup := v.GroupRows()
 	var steps []dispatch

@@ -75,7 +75,8 @@ type Runner struct {
 
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 
-	subgroups   int // threads of each, 0: decode products do without
+	subgroups   int   // threads of each, 0: decode products do without
+	halvesExact *bool // see halves
 	kernels     map[string]gpu.Kernel
 	loading     bool                   // kernels need not be compiled yet
 	compiling   []func() error         // what they wait for

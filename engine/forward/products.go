@@ -156,8 +156,8 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 	if shape.Groups > maxProductGroups || shape.Workgroup > matvecThreads(limits) {
 		return opt, shape, false
 	}
-	filled, ok = shaders.LayerProducts(opt.Consts, s.products(), shape, opt.Weight, int(limits.MaxWorkgroupStorageBytes), s.coefBytes())
-	return opt, filled, ok
+	filled, ok = shape.AddTo(&opt, s.products(), int(limits.MaxWorkgroupStorageBytes), s.coefBytes())
+	return opt, filled, ok && (!shape.Halves || r.halves())
 }
 
 // products are layer_products' in the order of their bindings.
@@ -186,7 +186,7 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves}
 	before, _ := r.prefetched(&r.layers[0].weights)
 	p, err := r.recordProducts(shape)
 	if p == nil || err != nil { // a damaged tuning file might say anything
@@ -292,7 +292,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	return best, append(rows, more...), err
 }
 
-// refineProducts tries other spreads, product by product; nil: a wait was given up.
+// refineProducts tries other spreads, product by product, and then halves; nil: a wait was given up.
 func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int) (_ *layerProducts, rows []TuneRow, err error) {
 	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
 	for _, t := range spreadTrials {
@@ -309,7 +309,14 @@ func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int)
 			return nil, rows, err
 		}
 	}
-	return best, rows, nil
+	halves := best.shape
+	halves.Halves = true
+	choices, err := r.addProducts([]*layerProducts{best}, halves, want)
+	if err != nil {
+		return nil, rows, err
+	}
+	best, more, err := r.timeProducts(choices, rounds)
+	return best, append(rows, more...), err
 }
 
 // addProducts adds a shape to choices if the device can run it and it is none of them.
@@ -323,7 +330,7 @@ func (r *Runner) addProducts(choices []*layerProducts, shape shaders.ProductsSha
 
 // like tells whether q is the same kernel.
 func (p *layerProducts) like(q *layerProducts) bool {
-	return q != nil && p.shape.Groups == q.shape.Groups && p.shape.Workgroup == q.shape.Workgroup && p.shape.Spreads == q.shape.Spreads
+	return q != nil && p.shape.Groups == q.shape.Groups && p.shape.Workgroup == q.shape.Workgroup && p.shape.Spreads == q.shape.Spreads && p.shape.Halves == q.shape.Halves
 }
 
 // timeProducts times decode steps with each of choices and returns the fastest; the first, unless another is faster by more than
@@ -380,7 +387,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Loads: p.shape.Loads, ThreadsPerRow: p.shape.Team}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Loads: p.shape.Loads, ThreadsPerRow: p.shape.Team, Halves: p.shape.Halves}
 }
 
 // layerBytes is what the products of all layers read.

@@ -87,8 +87,9 @@ func tunedKernels() []string {
 // candidate whose result differs from the default's by more than rounding is an error that names the kernel.
 //
 // Candidates are compiled and checked first, then those of a kernel are timed in turns: a GPU that waits for a compiler lowers
-// its clocks. The best two of a large matrix are then tried with several blocks of rows a workgroup. Where layer_products takes
-// the place of a layer's products and is faster by far, only lm_head is left to measure.
+// its clocks. The best two of a large matrix are then tried with several blocks of rows a workgroup, and the best two of
+// quantized weights with halves. Where layer_products takes the place of a layer's products and is faster by far, only lm_head
+// is left to measure.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	const muchFaster = 1.15 // than default shapes: more than other shapes are worth
 	names := tunedKernels()
@@ -156,6 +157,18 @@ func (r *Runner) tuneMatvecs(names []string, rounds int) ([]TuneRow, error) {
 		}
 	}
 	if err := timeContests(large, rounds); err != nil {
+		return nil, err
+	}
+	var quantized []*contest
+	for _, c := range contests {
+		if shapes := c.inHalves(); len(shapes) > 0 && r.halves() {
+			quantized = append(quantized, c)
+			if err := c.add(shapes...); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := timeContests(quantized, rounds); err != nil {
 		return nil, err
 	}
 	var rows []TuneRow
@@ -326,6 +339,18 @@ func (c *contest) inBlocks() []MatvecShape {
 			if n := groups / v.Blocks; n >= minBlockGroups && n <= maxBlockGroups {
 				shapes = append(shapes, v)
 			}
+		}
+	}
+	return shapes
+}
+
+// inHalves are the best two shapes with halves, where the weights are quantized.
+func (c *contest) inHalves() (shapes []MatvecShape) {
+	m, order := c.r.tunedMatrix(c.name), c.ranking()
+	for _, i := range order[:min(2, len(order))] {
+		v := c.rows[i].MatvecShape
+		if v.Halves = true; fitsMatvec(v, m, c.r.dev.Limits()) {
+			shapes = append(shapes, v)
 		}
 	}
 	return shapes

@@ -3,15 +3,33 @@
 package forward_test
 
 import (
+	"errors"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/testdevice"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
+
+// flusher fails to compile what takes weights by way of float16.
+type flusher struct {
+	gpu.Device
+	halves int // kernels of this kind that were asked for
+}
+
+func (f *flusher) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
+	if strings.Contains(desc.WGSL, "INPUT_SUMS: u32 = 1u") {
+		f.halves++
+		return nil, errors.New("no halves")
+	}
+	return f.Device.NewKernel(desc)
+}
 
 // Tuning keeps the results and can be given to the next Runner; what makes no sense in it is not used.
 func TestTuning(t *testing.T) {
@@ -19,7 +37,7 @@ func TestTuning(t *testing.T) {
 	c := goldentest.RandomConfig(6)
 	c.NumHiddenLayers, c.HiddenSize, c.IntermediateSize = 1, 128, 128 // few candidates: each one is compiled
 	c.NumAttentionHeads, c.NumKeyValueHeads, c.HeadDim = 8, 2, 16
-	dir := goldentest.ModelOf(t, c, 6, weights.BF16)
+	dir := goldentest.ModelOf(t, c, 6, weights.Q8)
 	ids := []int32{1, 2, 3, 4, 5, 6, 7}
 	run := func(r *forward.Runner) []float32 {
 		return goldentest.NewTimeline(t, "tuning", r, 8).Run(ids, 1, nil)
@@ -34,11 +52,17 @@ func TestTuning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen := map[string]int{}
+	chosen, inHalves := map[string]int{}, 0
 	for _, row := range rows {
 		if row.Chosen {
 			chosen[row.Kernel]++
 		}
+		if row.Halves {
+			inHalves++
+		}
+	}
+	if exact, err := shaders.HalvesExact(dev); err != nil || exact != (inHalves > 0) {
+		t.Errorf("%d candidates with halves, which are exact: %v, %v", inHalves, exact, err)
 	}
 	if len(chosen) != 5 || len(rows) < 10 || !first.Tuned() {
 		t.Errorf("%d candidates, chosen %v, tuned %v", len(rows), chosen, first.Tuned())
@@ -55,6 +79,18 @@ func TestTuning(t *testing.T) {
 		t.Errorf("the second runner has %v, want %v", second.Tuning(), first.Tuning())
 	}
 	check("loaded", second)
+	halves := map[string]forward.MatvecShape{}
+	for key, v := range opt.Tuning {
+		v.Halves = v.Groups == 0 && v.Workgroup > 0
+		halves[key] = v
+	}
+	flushing := &flusher{Device: dev}
+	for _, d := range []gpu.Device{dev, flushing} {
+		check("halves", open(t, d, dir, forward.Options{NumPages: 8, KVDType: runner.KVF32, Tuning: halves}))
+	}
+	if flushing.halves != 1 {
+		t.Errorf("%d kernels with halves on a device where the first, a trial, failed", flushing.halves)
+	}
 	opt.Tuning = maps.Clone(opt.Tuning)
 	for key := range opt.Tuning {
 		opt.Tuning[key] = forward.MatvecShape{Workgroup: 1 << 20, ThreadsPerRow: 3}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
@@ -90,9 +91,23 @@ var subgroupShapes = []matvecCase{
 	{k: 700, rows: 34, shape: shaders.MatvecShape{Workgroup: 128, ThreadsPerRow: 16, Rows: 4, Direct: true}},
 }
 
-func matvecCases() []Case { return matvecCasesIn(matvecShapes) }
+func matvecCases() []Case { return matvecCasesIn(matvecShapes, false) }
 
-func matvecCasesIn(shapes []matvecCase) []Case {
+// HalvesCases lists cases of the kernels' variant with halves, for devices where shaders.HalvesExact.
+func HalvesCases(limits gpu.Limits) []Case {
+	all := matvecCasesIn(matvecShapes, true)
+	if limits.MaxStorageBuffersPerStage >= productsBuffers {
+		for _, c := range productsCases {
+			if c.halves = true; c.weight != "bf16" {
+				all = append(all, c.named())
+			}
+		}
+	}
+	return all
+}
+
+// matvecCasesIn lists cases of every kernel and format in shapes; with halves the same ones of quantized weights.
+func matvecCasesIn(shapes []matvecCase, halves bool) []Case {
 	var all []Case
 	seed := uint64(0)
 	for _, kernel := range []string{"rmsnorm_qkv", "rmsnorm_gate_up", "rmsnorm_lm_head", "residual_proj"} {
@@ -101,11 +116,15 @@ func matvecCasesIn(shapes []matvecCase) []Case {
 				if c.shape.Direct && weight != "bf16" {
 					continue
 				}
+				c.shape.Halves = halves
 				c.kernel, c.weight = kernel, weight
 				if kernel != "rmsnorm_gate_up" {
 					c.rows++
 				}
 				seed++
+				if halves && weight == "bf16" {
+					continue
+				}
 				s := seed
 				name := fmt.Sprintf("%s/%s k=%d rows=%d %s", kernel, weight, c.k, c.rows, c.shape)
 				all = append(all, Case{name, func() *Setup { return c.setup(s) }})
@@ -160,7 +179,7 @@ func (c matvecCase) setup(seed uint64) *Setup {
 	}
 	opt := shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"ROW_START": uint32(c.rowStart), "NUM_ROWS": uint32(c.rows)}}
-	c.shape.AddConsts(opt.Consts, kPad, c.weight, workgroupBytes)
+	c.shape.AddTo(&opt, kPad, workgroupBytes)
 	bindings := Bind("x", "weights", "out")
 	if normed {
 		opt.Consts["HIDDEN"] = uint32(c.k)
@@ -353,7 +372,7 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"NUM_ROWS": uint32(c.rows),
 	}}
-	outShape.AddConsts(attnOut.Consts, qPad, c.weight, workgroupBytes)
+	outShape.AddTo(&attnOut, qPad, workgroupBytes)
 	if c.outKernel() == "attn_out" {
 		attnOut.Consts["NUM_HEADS"], attnOut.Consts["HEAD_DIM"] = uint32(c.heads), uint32(d)
 		attnOut.Consts["MAX_SPLITS"], attnOut.Consts["COEFS"] = fusedSplits, uint32(fusedSplits*c.heads)

@@ -98,7 +98,7 @@ const subgroupsOf = " subgroups="
 // each, and more in shapes that only those take.
 func SubgroupCases(size int) []Case {
 	var all []Case
-	for _, c := range append(Cases(), matvecCasesIn(subgroupShapes)...) {
+	for _, c := range append(Cases(), matvecCasesIn(subgroupShapes, false)...) {
 		kernels, _, _ := strings.Cut(c.Name, "/")
 		if !slices.ContainsFunc(strings.Split(kernels, "+"), shaders.HasSubgroupVariant) {
 			continue

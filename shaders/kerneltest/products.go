@@ -16,6 +16,7 @@ type productsCase struct {
 	workgroup, splits, loads           int
 	last                               bool // there is no next layer
 	random                             bool // any spreads that fit, not those that should cost least
+	halves                             bool
 }
 
 const (
@@ -23,37 +24,49 @@ const (
 	firstExchanged = 4
 )
 
-// CasesWithin lists the cases of Cases and, where a device has the storage buffers for it, those of ProductsCases.
-func CasesWithin(limits gpu.Limits) []Case {
-	if limits.MaxStorageBuffersPerStage < 16 {
-		return Cases()
-	}
-	return append(Cases(), ProductsCases()...)
-}
+// productsBuffers is what layer_products needs with scales, more storage buffers than WebGPU promises.
+const productsBuffers = 16
 
-// ProductsCases lists the cases of layer_products, which needs more storage buffers than WebGPU promises: 12, and 16 with scales.
-func ProductsCases() []Case {
-	var all []Case
-	for i, c := range []productsCase{
-		{weight: "bf16", heads: 4, headDim: 32, hidden: 96, inter: 160, qkv: 192, workgroup: 64, splits: 1, loads: 1},
-		{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3, loads: 4},
-		{weight: "q4", heads: 3, headDim: 64, hidden: 320, inter: 1000, qkv: 130, workgroup: 64, splits: 4, loads: 3},
-		{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8, loads: 8},
-		{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, loads: 4, last: true},
-		{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6},
-		{weight: "bf16", heads: 4, headDim: 64, hidden: 330, inter: 500, qkv: 250, workgroup: 96, splits: 1, loads: 1, random: true},
-		{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true},
-		{weight: "q4", heads: 5, headDim: 128, hidden: 640, inter: 2000, qkv: 900, workgroup: 160, splits: 1, loads: 2, random: true},
-		{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true},
-	} {
-		name := fmt.Sprintf("layer_products/%s heads=%dx%d hidden=%d intermediate=%d qkv=%d threads=%d loads=%d splits=%d last=%v random=%v", c.weight, c.heads, c.headDim, c.hidden, c.inter, c.qkv, c.workgroup, c.loads, c.splits, c.last, c.random)
-		all = append(all, Case{name, func() *Setup { return c.setup(uint64(100 + i)) }})
+// CasesWithin lists the cases of Cases and, where a device has the storage buffers for it, those of layer_products.
+func CasesWithin(limits gpu.Limits) []Case {
+	all := Cases()
+	if limits.MaxStorageBuffersPerStage >= productsBuffers {
+		for _, c := range productsCases {
+			all = append(all, c.named())
+		}
 	}
 	return all
 }
 
-func (c productsCase) setup(seed uint64) *Setup {
-	rng := NewRand(seed)
+// CasesOn lists those that a device can run: of CasesWithin and, where it is exact, of HalvesCases.
+func CasesOn(dev gpu.Device) ([]Case, error) {
+	all := CasesWithin(dev.Limits())
+	exact, err := shaders.HalvesExact(dev)
+	if exact {
+		all = append(all, HalvesCases(dev.Limits())...)
+	}
+	return all, err
+}
+
+var productsCases = []productsCase{
+	{weight: "bf16", heads: 4, headDim: 32, hidden: 96, inter: 160, qkv: 192, workgroup: 64, splits: 1, loads: 1},
+	{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3, loads: 4},
+	{weight: "q4", heads: 3, headDim: 64, hidden: 320, inter: 1000, qkv: 130, workgroup: 64, splits: 4, loads: 3},
+	{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8, loads: 8},
+	{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, loads: 4, last: true},
+	{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6},
+	{weight: "bf16", heads: 4, headDim: 64, hidden: 330, inter: 500, qkv: 250, workgroup: 96, splits: 1, loads: 1, random: true},
+	{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true},
+	{weight: "q4", heads: 5, headDim: 128, hidden: 640, inter: 2000, qkv: 900, workgroup: 160, splits: 1, loads: 2, random: true},
+	{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true},
+}
+
+func (c productsCase) named() Case {
+	return Case{fmt.Sprintf("layer_products/%+v", c), func() *Setup { return c.setup() }}
+}
+
+func (c productsCase) setup() *Setup {
+	rng := NewRand(uint64(100 + c.inter))
 	qDim := c.heads * c.headDim
 	qPad, hiddenPad, interPad := RoundUp(qDim, 32), RoundUp(c.hidden, 32), RoundUp(c.inter, 32)
 	o := RandomMatrix(rng, c.weight, c.hidden, qDim, qPad, 0.05)
@@ -142,14 +155,14 @@ func (c productsCase) setup(seed uint64) *Setup {
 		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
 	}
 	coefBytes := 4 * fusedSplits * c.heads
-	shape, ok := shaders.LayerProducts(opt.Consts, products, shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4}, c.weight, workgroupBytes, coefBytes)
+	shape, ok := shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4, Halves: c.halves}.AddTo(&opt, products, workgroupBytes, coefBytes)
 	for i := range products {
 		if all := shape.Alternatives(products, i, c.weight, workgroupBytes, coefBytes, 100); c.random {
 			shape = all[rng.IntN(len(all))]
 		}
 	}
 	if ok {
-		_, ok = shaders.LayerProducts(opt.Consts, products, shape, c.weight, workgroupBytes, coefBytes)
+		_, ok = shape.AddTo(&opt, products, workgroupBytes, coefBytes)
 	}
 	if !ok {
 		panic(fmt.Sprintf("kerneltest: %+v does not fit", c))

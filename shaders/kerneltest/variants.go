@@ -8,28 +8,40 @@ import (
 )
 
 // Variants returns every kernel with its default constants and each number format it can take, once each; labels are
-// "kernel", "kernel/bf16", "kernel/f16", ... A device must compile all of them, but for those with more storage buffers than it
+// "kernel/bf16/f16", "kernel/q4/halves", ... A device must compile all of them, but for those with more storage buffers than it
 // allows a kernel, which are left out.
 func Variants(limits gpu.Limits) ([]gpu.KernelDesc, error) {
 	var all []gpu.KernelDesc
+	var formats []shaders.Options
+	for _, weight := range Weights {
+		for _, kv := range KVs {
+			formats = append(formats, shaders.Options{Weight: weight, KV: kv})
+		}
+		if weight != "bf16" {
+			formats = append(formats, shaders.Options{Weight: weight, Halves: true})
+		}
+	}
 	for _, name := range shaders.Names() {
 		texts := map[string]bool{}
-		for _, weight := range Weights {
-			for _, kv := range KVs {
-				desc, err := shaders.Specialize(name, shaders.Options{Weight: weight, KV: kv, Label: name})
-				if err != nil {
-					return nil, err
-				}
-				if texts[desc.WGSL] {
-					continue
-				}
-				texts[desc.WGSL] = true
-				if desc.NumStorage() > int(limits.MaxStorageBuffersPerStage) {
-					continue
-				}
-				desc.Label = fmt.Sprintf("%s/%s/%s", name, weight, kv)
-				all = append(all, desc)
+		for _, opt := range formats {
+			opt.Label = name
+			desc, err := shaders.Specialize(name, opt)
+			if err != nil {
+				return nil, err
 			}
+			if texts[desc.WGSL] {
+				continue
+			}
+			texts[desc.WGSL] = true
+			if desc.NumStorage() > int(limits.MaxStorageBuffersPerStage) {
+				continue
+			}
+			what := opt.KV
+			if opt.Halves {
+				what = "halves"
+			}
+			desc.Label = fmt.Sprintf("%s/%s/%s", name, opt.Weight, what)
+			all = append(all, desc)
 		}
 	}
 	return all, nil

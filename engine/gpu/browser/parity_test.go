@@ -68,7 +68,10 @@ func TestParity(t *testing.T) {
 	d := open(t)
 	runner := kerneltest.NewRunner(d)
 	defer runner.Close()
-	cases := kerneltest.CasesWithin(d.Limits())
+	cases, err := kerneltest.CasesOn(d)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if l := d.Limits(); l.HasSubgroups && l.SubgroupMinSize == l.SubgroupMaxSize {
 		t.Logf("subgroups of %d", l.SubgroupMinSize)
 		cases = append(cases, kerneltest.SubgroupCases(int(l.SubgroupMinSize))...)
