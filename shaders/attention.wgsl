@@ -9,8 +9,8 @@
 // 4 k_cache    Kv8       [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD]
 // 5 v_cache    Kv4       likewise
 // 6 part_out   f32       [MAX_SPLITS, Q_PAD] output, unnormalised where there are several splits, then [MAX_SPLITS, NUM_HEADS, 2] largest score, sum of exponentials
-// 7 next     vec4<u32> [NEXT_VECS] weights of a product behind attention
-// Grid: NUM_KV_HEADS*Q_TILES x (splits + PREFETCH); a workgroup serves Q_TILE query heads of one KV head over one split: every
+// 7 is for the workgroups beside: see lib_beside_*.wgsl
+// Grid: NUM_KV_HEADS*Q_TILES x (splits + BESIDE); a workgroup serves Q_TILE query heads of one KV head over one split: every
 // num_splits-th tile of TILE positions, so that what it loads first depends on its place in the grid alone.
 //
 // A round is a tile. LANES neighbouring threads share a key, each with a part of the dot products for all queries. Eight
@@ -18,8 +18,7 @@
 // makes the weights; COLUMNS threads add up the chunk's values, four columns each. Chunks are merged behind the last round.
 // Loads run ahead of all that: the first tile's before the query is known, a later one's as soon as registers are free.
 // The split that holds the token writes its key and value, and takes both, rounded as the cache rounds, from the workgroup.
-// The workgroups of the last PREFETCH rows only read the first of the next weights, so that they are in the device's cache when
-// they are needed: while the few workgroups of a short context compute, the memory has nothing else to do.
+// The workgroups of the last BESIDE rows do something else.
 // Accumulates in f32. Parity test: kerneltest "attention+attn_out".
 
 override NUM_HEADS: u32 = 16u;
@@ -33,13 +32,11 @@ override PAGE_TABLE: u32 = 64u;  // words of the step buffer before the page tab
 override MAX_PAGES: u32 = 2560u; // of a sequence
 override Q_TILE: u32 = 2u;       // a power of two, at most 8; Q_TILE*HEAD_PAD at most 1024
 override Q_TILES: u32 = 1u;      // ceil(query heads of a KV head / Q_TILE)
-override PREFETCH: u32 = 0u;     // rows of workgroups, of PREFETCH_VECS next weights each
-override NEXT_VECS: u32 = 1u;
+override BESIDE: u32 = 0u;       // rows of workgroups
 override SCALE: f32 = 0.08838835;
 override EPS: f32 = 1e-6;
 
 const THREADS: u32 = 256u;
-const PREFETCH_VECS: u32 = 8u * THREADS;
 const HALF: u32 = HEAD_DIM / 2u;
 const HEAD4: u32 = HEAD_PAD / 4u;
 const HEAD8: u32 = HEAD_PAD / 8u;
@@ -67,9 +64,9 @@ const LOWEST: f32 = -1e30;
 @group(0) @binding(4) var<storage, read_write> k_cache: array<Kv8>;
 @group(0) @binding(5) var<storage, read_write> v_cache: array<Kv4>;
 @group(0) @binding(6) var<storage, read_write> part_out: array<f32>;
-@group(0) @binding(7) var<storage, read> next: array<vec4<u32>>;
 
 //#include kv
+//#include beside
 
 // Kv8 number i of a row is vectors 2*(i/LANES) and 2*(i/LANES)+1 of lane i%LANES; the ninth keeps lanes on different banks.
 var<workgroup> heads: array<array<array<vec4<f32>, 9>, LANES>, ROWS>; // queries, scaled; last row the new key, rounded
@@ -266,24 +263,10 @@ fn store_out(acc: vec4<f32>, next_acc: vec4<f32>, q: u32, num_q: u32, tid: u32, 
     }
 }
 
-fn next_vec(i: u32) -> vec4<u32> {
-    return next[min(i, NEXT_VECS - 1u)];
-}
-
-// Reads PREFETCH_VECS of the next weights. No compiler can know that what would be stored is never found.
-fn prefetch(index: u32, tid: u32) {
-    let i = index * PREFETCH_VECS + tid;
-    let a = next_vec(i) ^ next_vec(i + THREADS) ^ next_vec(i + 2u * THREADS) ^ next_vec(i + 3u * THREADS);
-    let b = next_vec(i + 4u * THREADS) ^ next_vec(i + 5u * THREADS) ^ next_vec(i + 6u * THREADS) ^ next_vec(i + 7u * THREADS);
-    if (all((a ^ b) == vec4<u32>(0x9e3779b9u, 0x7f4a7c15u, 0xf39cc060u, 0x5cedc834u))) {
-        part_out[arrayLength(&part_out) - 1u] = 0.0;
-    }
-}
-
 @compute @workgroup_size(THREADS)
 fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
-    if (PREFETCH > 0u && group.y >= num_groups.y - PREFETCH) {
-        prefetch((group.y + PREFETCH - num_groups.y) * num_groups.x + group.x, tid);
+    if (BESIDE > 0u && group.y >= num_groups.y - BESIDE) {
+        beside((group.y + BESIDE - num_groups.y) * num_groups.x + group.x, tid);
         return;
     }
     let kv_head = group.x / Q_TILES;

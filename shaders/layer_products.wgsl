@@ -4,19 +4,17 @@
 // first weights it loads while it waits for the other workgroups' rows. So all workgroups must run at the same time, which WebGPU
 // does not promise: forward tries a grid before it uses it, waiting is bounded, and a row that did not come in time is a NaN,
 // which reaches the token drawn; the pass is then repeated without this kernel.
-// Rows go through atomics, since WGSL promises nothing else across workgroups: each number of `now` is UNSET until it is stored,
-// so that it needs no flag, barrier or order beside it. Each layer clears what the layer before has used, `spent`.
-// 0 pass_state u32       [3] = number of splits
+// Rows go through atomics, since WGSL promises nothing else across workgroups: each number of the exchange is UNSET until it is
+// stored, so that it needs no flag, barrier or order beside it. Attention, in front of this kernel, clears it (lib_beside_clear.wgsl).
+// 0 pass_state vec4<u32> uniform; [0].w = number of splits
 // 1 a          f32       [MAX_SPLITS, Q_PAD] attention output of splits, from ML_BASE on [MAX_SPLITS, NUM_HEADS, 2] largest score and
 //                        sum of exponentials; more than FUSED_SPLITS were combined before, to [Q_PAD]
-// 2 x          f32       [HIDDEN_PAD] residual stream, in place
-// 3 post_norm  f32       [HIDDEN_PAD] post_attention_layernorm
-// 4 next_norm  f32       [HIDDEN_PAD] input_layernorm of the next layer
-// 5 now        u32       [EXCHANGED] word 0: a wait was given up; from FIRST on x behind attention, silu(gate)*up, x behind the MLP
-// 6 spent      u32       [EXCHANGED] likewise, of the layer before
-// 7 qkv        f32       [rows of the next layer's q, k and v]; shorter: there is no next layer
-// 8 to 11 weights_attn_out, weights_gate_up, weights_down, weights_qkv: vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 12 to 15 scales of these  u32  f16 pairs, with q8 and q4 only
+// 2 x          u32       bits of f32: [HIDDEN_PAD] residual stream, in place; from EXCHANGE on the exchange: a word that tells that a
+//                        wait was given up, and from FIRST on x behind attention, silu(gate)*up, x behind the MLP
+// 3 norms      f32       [HIDDEN_PAD] post_attention_layernorm; from NEXT_NORM on input_layernorm of the next layer
+// 4 qkv        f32       [rows of the next layer's q, k and v]; shorter: there is no next layer
+// 5 to 8 weights_attn_out, weights_gate_up, weights_down, weights_qkv: vec4<u32> [rows, K_PAD] bf16, q8 or q4
+// 9 to 12 scales of these  u32  f16 pairs, with q8 and q4 only
 // Grid: GROUPS workgroups, all at the same time, in x. Accumulates in f32. Parity test: kerneltest "layer_products".
 
 override GROUPS: u32 = 1u;         // workgroups of the grid
@@ -31,28 +29,26 @@ override ML_BASE: u32 = 262144u;
 override COEFS: u32 = 64u;         // FUSED_SPLITS*NUM_HEADS
 override XS_SIZE: u32 = 520u;      // vectors of inputs that the products have in workgroup memory, at most
 override SHARES_SIZE: u32 = 576u;  // vectors of two blocks' shares, at most
+override EXCHANGE: u32 = 1024u;    // a multiple of 4
+override NEXT_NORM: u32 = 1024u;
 override MAX_POLLS: u32 = 32768u;  // of a thread, in all, before it gives up
 override EPS: f32 = 1e-6;
 
 const UNSET: u32 = 0x7fc0a5a5u; // a NaN that no arithmetic makes
-const FIRST: u32 = 4u;
+const FIRST: u32 = EXCHANGE + 4u;
 const MLP_AT: u32 = FIRST + HIDDEN;
 const OUT_AT: u32 = MLP_AT + INTERMEDIATE;
-const EXCHANGED: u32 = OUT_AT + HIDDEN;
 const SQUARE_PARTS: u32 = 32u;
 
-@group(0) @binding(0) var<storage, read> pass_state: array<u32>;
+@group(0) @binding(0) var<uniform> pass_state: array<vec4<u32>, 2>;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read_write> x: array<f32>;
-@group(0) @binding(3) var<storage, read> post_norm: array<f32>;
-@group(0) @binding(4) var<storage, read> next_norm: array<f32>;
-@group(0) @binding(5) var<storage, read_write> now: array<atomic<u32>>;
-@group(0) @binding(6) var<storage, read_write> spent: array<atomic<u32>>;
-@group(0) @binding(7) var<storage, read_write> qkv: array<f32>;
-@group(0) @binding(8) var<storage, read> weights_attn_out: array<vec4<u32>>;
-@group(0) @binding(9) var<storage, read> weights_gate_up: array<vec4<u32>>;
-@group(0) @binding(10) var<storage, read> weights_down: array<vec4<u32>>;
-@group(0) @binding(11) var<storage, read> weights_qkv: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> x: array<atomic<u32>>;
+@group(0) @binding(3) var<storage, read> norms: array<f32>;
+@group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
+@group(0) @binding(5) var<storage, read> weights_attn_out: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read> weights_gate_up: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> weights_down: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read> weights_qkv: array<vec4<u32>>;
 
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;         // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<workgroup> shares: array<vec4<f32>, SHARES_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows
@@ -89,11 +85,11 @@ fn all_squares() -> f32 {
 
 fn put(at: u32, value: f32) {
     let bits = bitcast<u32>(value);
-    atomicStore(&now[at], select(bits, 0x7fc00000u, bits == UNSET));
+    atomicStore(&x[at], select(bits, 0x7fc00000u, bits == UNSET));
 }
 
 fn poll(at: vec4<u32>) -> vec4<u32> {
-    return vec4<u32>(atomicLoad(&now[at.x]), atomicLoad(&now[at.y]), atomicLoad(&now[at.z]), atomicLoad(&now[at.w]));
+    return vec4<u32>(atomicLoad(&x[at.x]), atomicLoad(&x[at.y]), atomicLoad(&x[at.z]), atomicLoad(&x[at.w]));
 }
 
 // Polls again until all four are there, or gives up.
@@ -103,8 +99,7 @@ fn wait(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
         polls_left -= 1u;
         v = poll(at);
         if (polls_left == 0u) {
-            atomicStore(&now[0], 1u);
-            atomicStore(&spent[0], 1u);
+            atomicStore(&x[EXCHANGE], 1u);
         }
     }
     return v;
@@ -121,7 +116,7 @@ fn ml(split: u32, head: u32) -> vec2<f32> {
 }
 
 fn prepare_attn_out(tid: u32) {
-    num_splits = select(pass_state[3], 1u, pass_state[3] > FUSED_SPLITS);
+    num_splits = select(pass_state[0].w, 1u, pass_state[0].w > FUSED_SPLITS);
     if (num_splits > 1u) {
         for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
             var largest = ml(0u, h).x;
@@ -171,7 +166,7 @@ fn gains_attn_out(k: vec4<u32>) -> vec4<f32> {
 }
 
 fn keep_attn_out(row: u32) {
-    kept = x[row];
+    kept = bitcast<f32>(atomicLoad(&x[row]));
 }
 
 fn store_attn_out(row: u32, sum: f32, unused: f32) {
@@ -190,7 +185,7 @@ fn settle_gate_up(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
 }
 
 fn gains_gate_up(k: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(post_norm[k.x], post_norm[k.y], post_norm[k.z], post_norm[k.w]);
+    return vec4<f32>(norms[k.x], norms[k.y], norms[k.z], norms[k.w]);
 }
 
 fn keep_gate_up(row: u32) {
@@ -219,12 +214,12 @@ fn gains_down(k: vec4<u32>) -> vec4<f32> {
 
 fn keep_down(row: u32) {
     let at = vec4<u32>(FIRST + row);
-    kept = bitcast<f32>(wait(at, vec4<u32>(atomicLoad(&now[at.x]))).x);
+    kept = bitcast<f32>(wait(at, vec4<u32>(atomicLoad(&x[at.x]))).x);
 }
 
 fn store_down(row: u32, sum: f32, unused: f32) {
     let v = kept + sum;
-    x[row] = v;
+    atomicStore(&x[row], bitcast<u32>(v));
     put(OUT_AT + row, v);
 }
 
@@ -240,7 +235,8 @@ fn settle_qkv(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
 }
 
 fn gains_qkv(k: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(next_norm[k.x], next_norm[k.y], next_norm[k.z], next_norm[k.w]);
+    let at = k + vec4<u32>(NEXT_NORM);
+    return vec4<f32>(norms[at.x], norms[at.y], norms[at.z], norms[at.w]);
 }
 
 fn keep_qkv(row: u32) {
@@ -253,10 +249,7 @@ fn store_qkv(row: u32, sum: f32, unused: f32) {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let zero = num_groups.z - 1u;
-    polls_left = select(MAX_POLLS, 0u, (atomicLoad(&now[0]) | atomicLoad(&spent[0])) != 0u);
-    for (var i = FIRST + group.x * WORKGROUP_SIZE + tid; i < EXCHANGED; i += GROUPS * WORKGROUP_SIZE) {
-        atomicStore(&spent[i], UNSET);
-    }
+    polls_left = select(MAX_POLLS, 0u, atomicLoad(&x[EXCHANGE]) != 0u);
     run_attn_out(group.x, tid, zero);
     run_gate_up(group.x, tid, zero);
     run_down(group.x, tid, zero);

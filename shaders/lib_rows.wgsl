@@ -48,7 +48,7 @@ fn sum_inputs(tid: u32) {
         for (var j = 0u; j < VECS_PER_LOAD; j++) {
             sum += x4(load, j);
         }
-        xs[VECS_PER_LOAD * XS_STRIDE + load] = sum * INPUT_OFFSET;
+        xs[VECS_PER_LOAD * XS_STRIDE + load] = offset(sum);
     }
 }
 

@@ -30,6 +30,7 @@ type Options struct {
 	// Subgroups chooses lib_*_subgroups.wgsl where there is one; see UseSubgroups.
 	Subgroups bool
 	Halves    bool              // chooses word_*_halves.wgsl, for quantized weights; only where HalvesExact
+	Clear     bool              // chooses lib_beside_clear.wgsl instead of lib_beside_prefetch.wgsl
 	Consts    map[string]uint32 // values of u32 overrides; those not named keep their defaults
 	Floats    map[string]float32
 }
@@ -125,6 +126,10 @@ func expand(name, src string, opt Options) (string, error) {
 			pasted = []string{"word_" + weight, "dot_" + weight}
 			if opt.Halves {
 				pasted[0] += "_halves"
+			}
+		case "beside":
+			if pasted[0] += "_prefetch"; opt.Clear {
+				pasted[0] = "lib_beside_clear"
 			}
 		case "kv":
 			pasted[0] = "kv_" + orDefault(opt.KV, "f16")

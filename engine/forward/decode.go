@@ -5,6 +5,7 @@ package forward
 
 import (
 	"fmt"
+	"maps"
 	"math"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -22,29 +23,36 @@ func (r *Runner) recordDecode(out *layer) error {
 	return r.recordAttention(out)
 }
 
-// recordAttention records decode attention, with the prefetch of the next weights that tuning chose.
+// recordAttention records decode attention, with the prefetch of gate_up's first weights that tuning chose.
 func (r *Runner) recordAttention(out *layer) error {
-	s, w := &r.shape, &out.weights
-	key, matrix := r.prefetched(w)
-	prefetch, next := r.tuned[key].Prefetch, matrix.parts[0].data
-	consts := s.attentionConsts()
-	consts["PREFETCH"], consts["NEXT_VECS"] = uint32(prefetch), uint32(next.Size()/16)
-	att, err := r.dispatch("attention", shaders.Options{KV: string(s.kv), Consts: consts, Floats: s.attentionFloats()},
-		func(n passSize) [3]uint32 {
-			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits + prefetch), 1}
-		},
-		r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits), gpu.Whole(next))
+	next := out.weights.gateUp
+	prefetch, data := r.tuned[tuningKey("gate_up", next)].Prefetch, next.parts[0].data
+	att, err := r.attention(&out.weights, shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size() / 16)}}, prefetch, gpu.Whole(data))
 	out.decode.attention = []dispatch{att}
 	return err
 }
 
-// prefetched is the matrix whose first weights attention may bring into the cache, and the key of the tuning that says how many:
-// the next one for layer_products, which waits for it at once, else the largest.
-func (r *Runner) prefetched(w *layerWeights) (key string, m *matrix) {
-	if r.products != nil {
-		return r.productsKey(), w.o
-	}
-	return tuningKey("gate_up", w.gateUp), w.gateUp
+// recordClearing records attention that clears layer_products' exchange, for a layer.
+func (r *Runner) recordClearing(w *layerWeights) (dispatch, error) {
+	const each = 8 * 256 // words a workgroup
+	s := &r.shape
+	words := s.exchangeWords() - firstExchanged
+	perRow := each * s.NumKeyValueHeads * s.qTiles
+	opt := shaders.Options{Clear: true, Consts: map[string]uint32{"EXCHANGE": uint32(s.exchangeAt()), "CLEARED": uint32(words)}}
+	return r.attention(w, opt, (words+perRow-1)/perRow, r.whole(bufX))
+}
+
+// attention records decode attention with rows of further workgroups, which have binding last and opt's constants.
+func (r *Runner) attention(w *layerWeights, opt shaders.Options, beside int, last gpu.Binding) (dispatch, error) {
+	s := &r.shape
+	maps.Copy(opt.Consts, s.attentionConsts())
+	opt.Consts["BESIDE"] = uint32(beside)
+	opt.KV, opt.Floats = string(s.kv), s.attentionFloats()
+	return r.dispatch("attention", opt,
+		func(n passSize) [3]uint32 {
+			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits + beside), 1}
+		},
+		r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits), last)
 }
 
 // combineColumns are the columns of a head that a workgroup of combine_splits takes.
@@ -89,7 +97,7 @@ var decodeMatvecs = map[string]decodeMatvec{
 	"qkv": {
 		func(w *layerWeights) *matrix { return w.qkv },
 		[]decodeVariant{{"rmsnorm_qkv", (*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.inputNorm), gpu.Whole(p.data), r.whole(bufQKV)}
+			return []gpu.Binding{r.whole(bufX), w.inputNorm, gpu.Whole(p.data), r.whole(bufQKV)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormQKV }}},
 	},
 	"attn_out": {
@@ -115,7 +123,7 @@ var decodeMatvecs = map[string]decodeMatvec{
 	"gate_up": {
 		func(w *layerWeights) *matrix { return w.gateUp },
 		[]decodeVariant{{"rmsnorm_gate_up", (*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(p.data), r.whole(bufMLP)}
+			return []gpu.Binding{r.whole(bufX), w.postNorm, gpu.Whole(p.data), r.whole(bufMLP)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormGateUp }}},
 	},
 	"down": {

@@ -71,7 +71,8 @@ type Runner struct {
 	act     []gpu.Buffer // activations, by buf* constant
 	layers  []layer
 	head    *matrix    // lm_head, or the embedding it is tied to
-	norm    gpu.Buffer // [hiddenPad] f32
+	norm    gpu.Buffer // [hiddenPad] f32, behind the last layer
+	norms   gpu.Buffer // by layer the input_layernorm, then the post_attention_layernorm, normBytes apart
 
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 
@@ -88,7 +89,7 @@ type Runner struct {
 	ahead       ahead
 	aheadPasses []*gpu.Pass    // scratch for SampleAhead
 	products    *layerProducts // in place of four dispatches a layer; nil: none
-	exchange    []gpu.Buffer   // of layer_products
+	clearing    []dispatch     // attention in front of layer_products, by layer, once recorded
 	numSampled  uint32         // tokens drawn on the device, as its pass state counts them
 	copySteps   []dispatch     // copy-on-write, one a layer
 	pageTable   []uint32       // as last written
@@ -182,7 +183,7 @@ func (r *Runner) Close() error {
 	for _, b := range r.buffers {
 		b.Release()
 	}
-	r.groups, r.kernels, r.buffers, r.exchange, r.products, r.decode, r.decodeAhead = nil, nil, nil, nil, nil, nil, nil
+	r.groups, r.kernels, r.buffers, r.clearing, r.products, r.decode, r.decodeAhead = nil, nil, nil, nil, nil, nil, nil
 	return nil
 }
 

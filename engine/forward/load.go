@@ -39,6 +39,10 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 		}
 		r.act = append(r.act, b)
 	}
+	var err error
+	if r.norms, err = l.buffer("norms", uint64(2*r.shape.NumHiddenLayers)*r.shape.normBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+		return err
+	}
 	if err := l.writeRope(); err != nil {
 		return err
 	}
@@ -105,6 +109,16 @@ func (l *loader) vector(name string, n int) (gpu.Buffer, error) {
 		return nil, err
 	}
 	return l.floats(name, v, n)
+}
+
+// layerNorm uploads norm i of all layers' norms.
+func (l *loader) layerNorm(i int, name string) (gpu.Binding, error) {
+	b := gpu.Binding{Buffer: l.norms, Offset: uint64(i) * l.shape.normBytes(), Size: uint64(4 * l.shape.hiddenPad)}
+	v, err := l.model.Vector(name)
+	if err != nil {
+		return b, err
+	}
+	return b, l.dev.Write(l.norms, b.Offset, floatBytes(v))
 }
 
 // writeRope fills the table of cos and sin, [positions, headDim/2, 2]: angles and their functions in float32 as
@@ -337,10 +351,10 @@ func (l *loader) layer(i int) error {
 		}
 	}
 	var err error
-	if w.inputNorm, err = l.vector(name("input_layernorm"), s.hiddenPad); err != nil {
+	if w.inputNorm, err = l.layerNorm(2*i, name("input_layernorm")); err != nil {
 		return err
 	}
-	if w.postNorm, err = l.vector(name("post_attention_layernorm"), s.hiddenPad); err != nil {
+	if w.postNorm, err = l.layerNorm(2*i+1, name("post_attention_layernorm")); err != nil {
 		return err
 	}
 	q, err := l.model.Vector(name("q_norm"))
@@ -390,7 +404,7 @@ func (s *shape) qkNorms(q, k []float32) []float32 {
 // layerWeights is one layer's device memory.
 type layerWeights struct {
 	qkv, o, gateUp, down *matrix
-	inputNorm, postNorm  gpu.Buffer // [hiddenPad] f32
-	qkNorms              gpu.Buffer // [2, headDim] f32
-	k, v                 gpu.Buffer // [numPages, kvHeads, pageSize, headPad] f16 or f32
+	inputNorm, postNorm  gpu.Binding // [hiddenPad] f32, of Runner.norms
+	qkNorms              gpu.Buffer  // [2, headDim] f32
+	k, v                 gpu.Buffer  // [numPages, kvHeads, pageSize, headPad] f16 or f32
 }

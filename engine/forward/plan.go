@@ -218,7 +218,7 @@ func (s *shape) activations() []activation {
 	f32 := func(n int) uint64 { return 4 * uint64(n) }
 	return []activation{
 		{"step", s.stepBytes()},
-		{"x", t * f32(s.hiddenPad)},
+		{"x", t*f32(s.hiddenPad) + f32(s.exchangeWords())},
 		{"qkv", t * f32(s.qkvStride)},
 		{"attn", t * f32(s.qPad)},
 		{"mlp", t * f32(s.interPad)},
@@ -259,6 +259,16 @@ const (
 
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.
 func (s *shape) tokensOffset() uint64 { return stateBytes }
+
+// normBytes is from one norm of the layers to the next.
+func (s *shape) normBytes() uint64 { return uint64(roundUp(4*s.hiddenPad, bindAlignment)) }
+
+// exchangeAt is where in x, in words behind the rows, layer_products has its exchange of exchangeWords: a word that tells that a wait
+// was given up, three that nobody uses, and the numbers that it hands on, each unsetWord until it is there.
+func (s *shape) exchangeAt() int { return s.maxTokens * s.hiddenPad }
+
+func (s *shape) exchangeWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
+
 func (s *shape) pageTableOffset() uint64 {
 	return stateBytes + uint64(roundUp(4*s.maxTokens, bindAlignment))
 }

@@ -57,8 +57,8 @@ func (r *Runner) rowRMS() ([]dispatch, error) {
 
 // matmulArgs says what a matrix product reads and where its result goes.
 type matmulArgs struct {
-	in, stride     int        // activation buffer and its row stride
-	gain           gpu.Buffer // of a norm fused in; nil: none
+	in, stride     int         // activation buffer and its row stride
+	gain           gpu.Binding // of a norm fused in; without a buffer: none
 	epilogue       int
 	out, outStride int
 }
@@ -86,12 +86,12 @@ func (m *matmulSteps) all() [][]dispatch { return [][]dispatch{m.large, m.medium
 
 func (r *Runner) matmul(m *matrix, a matmulArgs) (steps matmulSteps, err error) {
 	gain := r.whole(bufInvRMS)
-	if a.gain != nil {
-		gain = gpu.Whole(a.gain)
+	if a.gain.Buffer != nil {
+		gain = a.gain
 	}
 	record := func(name string, tile int) ([]dispatch, error) {
 		consts := map[string]uint32{"A_STRIDE": uint32(a.stride), "OUT_STRIDE": uint32(a.outStride), "EPILOGUE": uint32(a.epilogue)}
-		if a.gain != nil {
+		if a.gain.Buffer != nil {
 			consts["NORM"] = 1
 		}
 		return r.perPart(name, m, shaders.Options{Consts: consts}, func(p part, n passSize) [3]uint32 {

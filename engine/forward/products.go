@@ -43,53 +43,21 @@ func (r *Runner) canFuse() bool {
 	if first.parts[0].scales != nil {
 		quantized = 4
 	}
-	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= 12+quantized
+	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= 8+quantized
 }
 
 // fuses tells whether it may be worth it: a CPU runs few workgroups at the same time, and none faster for it.
 func (r *Runner) fuses() bool { return r.canFuse() && (r.dev.Info().Type != "cpu" || fuseOnCPU) }
 
-// exchangedWords is the size of a set.
-func (s *shape) exchangedWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
-
-// makeSets allocates the sets, by which rows are handed on in turns; word 0 of each tells that a wait was given up. Layer i uses one
-// and clears that of the layer before it, so that there are two, or three where an odd number of layers would have the last and
-// the first use the same.
-func (r *Runner) makeSets() error {
-	if len(r.exchange) > 0 {
-		return nil
-	}
-	for range 2 + r.shape.NumHiddenLayers%2 {
-		b, err := r.buffer("exchange", uint64(4*r.shape.exchangedWords()), gpu.UsageStorage|gpu.UsageCopySrc|gpu.UsageCopyDst)
-		if err != nil {
-			return err
-		}
-		r.exchange = append(r.exchange, b)
-	}
-	return r.clearSets()
-}
-
-func (r *Runner) clearSets() error {
-	words := make([]uint32, r.shape.exchangedWords())
+// clearExchange makes it as attention in front of layer_products leaves it, with no wait given up.
+func (r *Runner) clearExchange() error {
+	words := make([]uint32, r.shape.exchangeWords())
 	for i := range words[firstExchanged:] {
 		words[firstExchanged+i] = unsetWord
 	}
 	raw := make([]byte, 4*len(words))
 	putUint32s(raw, words)
-	for _, b := range r.exchange {
-		if err := r.dev.Write(b, 0, raw); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// set is the one that layer i uses.
-func (r *Runner) set(i int) gpu.Buffer {
-	if layers := len(r.layers); i == layers-1 && layers%2 == 1 {
-		return r.exchange[2]
-	}
-	return r.exchange[i%2]
+	return r.dev.Write(r.act[bufX], uint64(4*r.shape.exchangeAt()), raw)
 }
 
 // recordProducts records layer_products in a shape; nil: it does not fit the device.
@@ -98,20 +66,22 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	if !ok {
 		return nil, nil
 	}
-	if err := r.makeSets(); err != nil {
-		return nil, err
+	for i := len(r.clearing); i < len(r.layers); i++ {
+		d, err := r.recordClearing(&r.layers[i].weights)
+		if err != nil {
+			return nil, err
+		}
+		r.clearing = append(r.clearing, d)
 	}
 	p := &layerProducts{shape: shape}
-	layers := len(r.layers)
-	for i := range layers {
+	for i := range r.layers {
 		w, next, nextQKV := &r.layers[i].weights, &r.layers[i].weights, gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
-		if i+1 < layers {
+		norms := w.postNorm
+		if i+1 < len(r.layers) {
 			next, nextQKV = &r.layers[i+1].weights, r.whole(bufQKV)
+			norms.Size += r.shape.normBytes() // and the next layer's input_layernorm
 		}
-		bindings := []gpu.Binding{
-			r.state(), {}, r.whole(bufX), gpu.Whole(w.postNorm), gpu.Whole(next.inputNorm),
-			gpu.Whole(r.set(i)), gpu.Whole(r.set((i + layers - 1) % layers)), nextQKV,
-		}
+		bindings := []gpu.Binding{r.state(), {}, r.whole(bufX), norms, nextQKV}
 		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
 		for _, m := range parts {
 			bindings = append(bindings, gpu.Whole(m.data))
@@ -150,6 +120,7 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 		Consts: map[string]uint32{
 			"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "NUM_HEADS": uint32(s.NumAttentionHeads),
 			"HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(maxSplits * s.qPad), "COEFS": uint32(fusedSplits * s.NumAttentionHeads),
+			"EXCHANGE": uint32(s.exchangeAt()), "NEXT_NORM": uint32(s.normBytes() / 4),
 		},
 		Floats: map[string]float32{"EPS": s.RMSNormEps},
 	}
@@ -187,21 +158,11 @@ func (r *Runner) restoreProducts() error {
 		return nil
 	}
 	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves}
-	before, _ := r.prefetched(&r.layers[0].weights)
 	p, err := r.recordProducts(shape)
-	if p == nil || err != nil { // a damaged tuning file might say anything
-		return err
+	if p != nil { // a damaged tuning file might say anything
+		r.useProducts(p)
 	}
-	r.useProducts(p)
-	if r.tuned[before].Prefetch == 0 && v.Prefetch == 0 {
-		return nil // attention is as it was recorded
-	}
-	for i := range r.layers {
-		if err := r.recordAttention(&r.layers[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 func (r *Runner) productsKey() string { return tuningKey(productsName, r.layers[0].weights.gateUp) }
@@ -219,18 +180,11 @@ func (r *Runner) gaveUp() (bool, error) {
 	return up, err
 }
 
-// waitGivenUp tells whether a wait was given up since the sets were cleared.
+// waitGivenUp tells whether a wait was given up since the exchange was cleared.
 func (r *Runner) waitGivenUp() (bool, error) {
-	for _, b := range r.exchange {
-		var word [4]byte
-		if err := gpu.Read(r.dev, b, 0, word[:]); err != nil {
-			return false, err
-		}
-		if binary.LittleEndian.Uint32(word[:]) != 0 {
-			return true, nil
-		}
-	}
-	return false, nil
+	var word [4]byte
+	err := gpu.Read(r.dev, r.act[bufX], uint64(4*r.shape.exchangeAt()), word[:])
+	return binary.LittleEndian.Uint32(word[:]) != 0, err
 }
 
 // productCandidates are the shapes that tuning begins with, a workgroup on each processor of the GPU, which has threadsAtOnce: those
@@ -261,9 +215,6 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	r.useProducts(nil)
 	if !r.fuses() {
 		return nil, nil, nil
-	}
-	if err := r.makeSets(); err != nil {
-		return nil, nil, err
 	}
 	first, second := &r.layers[0].decode, &r.layers[1].decode
 	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV))
@@ -349,7 +300,7 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 		t.before = r.tuneInput
 		timings = append(timings, t)
 	}
-	if err := r.clearSets(); err != nil {
+	if err := r.clearExchange(); err != nil {
 		return nil, nil, err
 	}
 	if err := timings[0].raiseClocks(); err != nil {
@@ -372,7 +323,7 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.clearSets(); err != nil {
+	if err := r.clearExchange(); err != nil {
 		return nil, nil, err
 	}
 	if up { // so many workgroups run at the same time only at times
@@ -405,7 +356,7 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 	if threads > matvecThreads(r.dev.Limits()) {
 		return 0, nil
 	}
-	arrived := r.exchange[0] // which productsOutput clears
+	arrived := r.act[bufLogits] // which nothing else uses meanwhile
 	groups := 0
 	d, err := r.dispatch("resident_groups", shaders.Options{Consts: map[string]uint32{"WORKGROUP_SIZE": uint32(threads)}},
 		func(passSize) [3]uint32 { return [3]uint32{uint32(groups), 1, 1} }, gpu.Whole(arrived))
@@ -458,7 +409,7 @@ func (r *Runner) tryProducts(shape shaders.ProductsShape, want []float32) (*laye
 // productsOutput runs what lies between the attentions of layers 0 and 1 on a fixed input, and reads the residual stream and q, k
 // and v. Scaled alike, as closeTo compares them.
 func (r *Runner) productsOutput(steps []dispatch) ([]float32, error) {
-	if err := r.clearSets(); err != nil {
+	if err := r.clearExchange(); err != nil {
 		return nil, err
 	}
 	s := &r.shape

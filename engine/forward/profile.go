@@ -66,11 +66,6 @@ func (r *Runner) Profile(ic *kvcache.InferenceContext, rounds int) ([]ProfileRow
 	if err := timeInTurns(timings, rounds); err != nil {
 		return nil, fmt.Errorf("forward: profiling: %w", err)
 	}
-	if r.products != nil { // what was left out has not cleared them
-		if err := r.clearSets(); err != nil {
-			return nil, err
-		}
-	}
 	for i := range timings[1:] { // differences within a round: a device's clocks drift
 		for round := range timings[i+1].seconds {
 			timings[i+1].seconds[round] = timings[0].seconds[round] - timings[i+1].seconds[round]

@@ -122,10 +122,12 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	if r.fuses() {
 		r.tuned[r.productsKey()] = products.tuned()
 	}
-	r.useProducts(products)
-	more, err = r.tunePrefetch(rounds)
-	r.useProducts(products) // passes that were recorded before have another attention
-	return append(rows, more...), err
+	if products == nil {
+		more, err = r.tunePrefetch(rounds)
+		rows = append(rows, more...)
+	}
+	r.useProducts(products) // and forget passes that were recorded before
+	return rows, err
 }
 
 func fastest(rows []TuneRow) float64 {
@@ -183,20 +185,18 @@ func (r *Runner) tuneMatvecs(names []string, rounds int) ([]TuneRow, error) {
 	return rows, nil
 }
 
-// tunePrefetch finds out how much of the next weights attention had better bring into the cache: none, unless a decode step
-// of a short context gets faster by minPrefetchGain. A row's time is that of a step without lm_head; Prefetch alone is set.
+// tunePrefetch finds out how much of gate_up's weights attention had better bring into the cache: none, unless a decode step of a
+// short context in five dispatches a layer gets faster by minPrefetchGain. A row's time is that of a step without lm_head; Prefetch alone is set.
 func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 	const minPrefetchGain = 0.01
-	key, m := r.prefetched(&r.layers[0].weights)
+	m := r.layers[0].weights.gateUp
+	key := tuningKey("gate_up", m)
 	groups := r.shape.NumKeyValueHeads * r.shape.qTiles
 	choices := []int{0}
 	for _, bytes := range []int{4 << 20, 8 << 20, 16 << 20} {
 		if n := bytes / (prefetchBytes * groups); n > 0 && uint64(bytes) <= m.bytes() {
 			choices = append(choices, n)
 		}
-	}
-	if n := (int(m.bytes()) + prefetchBytes*groups - 1) / (prefetchBytes * groups); r.products != nil && m.bytes() <= 32<<20 && !slices.Contains(choices, n) { // all of it
-		choices = append(choices, n)
 	}
 	record := func(prefetch int) (*timing, error) {
 		v := r.tuned[key]
@@ -207,7 +207,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 				return nil, err
 			}
 		}
-		return r.timing(dispatchesOf(r.decodeSegments(1, r.products)), passSize{tokens: 1, splits: 1}), nil
+		return r.timing(dispatchesOf(r.decodeSegments(1, nil)), passSize{tokens: 1, splits: 1}), nil
 	}
 	best := 0
 	var rows []TuneRow

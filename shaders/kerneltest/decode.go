@@ -300,6 +300,13 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	}
 
 	attnOpt, outOpt, qTiles := c.options(qPad)
+	// What is beside: weights to prefetch, or words to clear.
+	beside, wantBeside := make([]byte, 16*nextVectors), Untouched(4*nextVectors)
+	if attnOpt.Clear {
+		for i := range min(clearedWords, c.beside()*c.kvHeads*qTiles*clearedEach) {
+			wantBeside[clearedAt+4+i] = unsetWord
+		}
+	}
 	// The key is rounded to 16 bits from a float32 result: where that lies close to the middle of two neighbours the
 	// device may choose the other one, which moves the output by far less than the cache's own tolerance.
 	tolerance, outTolerance, copyTolerance := f32Tolerance, f32Tolerance, 0.0
@@ -312,8 +319,8 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	part := func(name string, from, size uint64) Binding {
 		return Binding{Buffer: name, Offset: from, Size: size}
 	}
-	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "norms", "rope", "qkv", "k_cache", "v_cache", "splits", "next"),
-		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits + c.prefetch()), 1}}
+	attention := Step{Kernel: "attention", Options: attnOpt, Bindings: Bind("pass_state", "norms", "rope", "qkv", "k_cache", "v_cache", "splits", "beside"),
+		Grid: [3]uint32{uint32(c.kvHeads * qTiles), uint32(c.splits + c.beside()), 1}}
 	combine := Step{Kernel: "combine_splits", Options: shaders.Options{Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(d), "Q_PAD": uint32(qPad), "MAX_SPLITS": maxSplits,
 	}}, Bindings: []Binding{{Buffer: "pass_state"}, part("splits", 0, outputs), part("splits", outputs, 0), {Buffer: "attn"}},
@@ -332,7 +339,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 	passState := append(PassState(1, c.start, c.splits, 0), U32Bytes(table...)...)
 	return &Setup{
 		Buffers: map[string][]byte{
-			"pass_state": passState, "norms": F32Bytes(norms), "rope": F32Bytes(rope), "qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits, "next": make([]byte, 16*nextVectors),
+			"pass_state": passState, "norms": F32Bytes(norms), "rope": F32Bytes(rope), "qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits, "beside": beside,
 			"weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual), "attn": make([]byte, 4*qPad),
 		},
 		Steps: steps,
@@ -340,6 +347,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 			{"k_cache", cache.Keys().Format(), wantK, tolerance},
 			{"v_cache", cache.Format(), wantV, copyTolerance},
 			{"x", F32, want, outTolerance},
+			{"beside", U32, wantBeside, 0},
 		},
 	}
 }
@@ -352,10 +360,14 @@ func (c attentionCase) outKernel() string {
 	return "residual_proj"
 }
 
-// nextVectors is how many weights, in 16 bytes, attention may prefetch; prefetch is with how many rows of workgroups it does.
-const nextVectors = 5000
+// What rows of workgroups do beside attention: prefetch weights, of nextVectors in 16 bytes, or clear some of those words.
+const (
+	nextVectors             = 5000
+	clearedAt, clearedWords = 100, 5001
+	clearedEach             = 2048 // by a workgroup
+)
 
-func (c attentionCase) prefetch() int { return c.start % 3 }
+func (c attentionCase) beside() int { return c.start % 3 }
 
 // options are the constants of attention and outKernel, and the number of query tiles of a KV head.
 func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
@@ -367,8 +379,13 @@ func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qT
 	qTiles = (group + qTile - 1) / qTile
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
-		"PREFETCH": uint32(c.prefetch()), "NEXT_VECS": nextVectors, "Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages() + stalePages), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
+		"BESIDE": uint32(c.beside()), "Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages() + stalePages), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
+	if attention.Clear = c.start%2 == 1; attention.Clear {
+		attention.Consts["EXCHANGE"], attention.Consts["CLEARED"] = clearedAt, clearedWords
+	} else {
+		attention.Consts["NEXT_VECS"] = nextVectors
+	}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"NUM_ROWS": uint32(c.rows),
 	}}
