@@ -85,7 +85,7 @@ fn put_input(at: u32, x: f32, unit: f32) {
 
 // Numbers `at` of the stage that begins at number `begin`: their squares are added up, and they go to workgroup memory.
 fn put_inputs(at: vec4<u32>, begin: u32, bits: vec4<u32>, unit: f32) {
-    let known = at + begin < vec4<u32>(K) & at < vec4<u32>(STAGE_NUMBERS);
+    let known = (at + begin < vec4<u32>(K)) & (at < vec4<u32>(STAGE_NUMBERS));
     let x = select(vec4<f32>(0.0), bitcast<vec4<f32>>(bits), known);
     if (NORM == 1u) {
         squares += dot(x, x);

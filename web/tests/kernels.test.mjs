@@ -50,6 +50,14 @@ test("Node and Dawn: a model against transformers", async () => {
   passed(await runInNode(program, ["-test.v", "-test.run", "^TestGolden$/^tied-gqa2$/^f16$/^(prompts|greedy|refusals)$"], { dir }));
 });
 
+// Which needs more storage buffers than some browsers have.
+test("Node and Dawn: layer_products", async (t) => {
+  const args = ["-test.v", "-test.run", "^TestParity$/^layer_products$", "-native", outputs];
+  const rows = table(passed(await runInNode(program, args)));
+  assert.ok(rows["layer_products x"] && rows["layer_products qkv"], "no case was run");
+  print(t, "Node", rows);
+});
+
 test("Chromium: the device and the kernels", async (t) => {
   const args = ["-test.run", "^(TestConformance|TestParity)$", "-native", "ORIGIN/outputs"];
   print(t, "Chromium", table(passed(await runInPage(program, args, inChromium, { files: { "/outputs": outputs } }))));
