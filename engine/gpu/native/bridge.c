@@ -188,17 +188,18 @@ void qw_unmap(void *device, void *buffer, qw_error *err) {
 typedef struct {
 	void *device;
 	wrapped_index target;
-	int wait;
+	int wait, empty;
 } polling;
 
 static void poll(void *user) {
 	polling *p = user;
-	wgpuDevicePoll(p->device, (uint32_t)p->wait, p->wait ? &p->target : NULL);
+	p->empty = (int)wgpuDevicePoll(p->device, (uint32_t)p->wait, p->wait ? &p->target : NULL);
 }
 
-void qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err) {
-	polling p = {device, {queue, index}, wait};
+int qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err) {
+	polling p = {device, {queue, index}, wait, 0};
 	if (!qw_guarded(poll, &p)) fatal(err, "waiting for the device failed");
+	return p.empty;
 }
 
 void qw_destroy_buffer(void *buffer) { wgpuBufferDestroy(buffer); }

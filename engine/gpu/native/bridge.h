@@ -48,8 +48,9 @@ int32_t qw_status(const int32_t *status);
 // qw_read copies a mapped staging buffer out and unmaps it; it returns 0 when there was nothing mapped.
 int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err);
 void qw_unmap(void *device, void *buffer, qw_error *err);
-// qw_poll waits for submission index (wait != 0), or only looks.
-void qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err);
+// qw_poll waits for submission index (wait != 0), or only looks. It tells whether the queue is empty. The library waits for five
+// seconds and then takes the submission for done, though it is not: see device.await.
+int qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err);
 void qw_destroy_buffer(void *buffer);
 
 // Scopes for memory and internal errors around calls of the Go binding, which opens only a validation scope.

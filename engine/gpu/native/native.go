@@ -39,6 +39,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -97,7 +98,8 @@ type device struct {
 
 	staging stagingPool
 	upload  uploader
-	waiting sync.Mutex // held while polling
+	waiting sync.Mutex  // held while polling
+	slow    atomic.Bool // submissions may take seconds: see await
 }
 
 type releaser interface{ releaseLocked() }
@@ -187,6 +189,9 @@ func (d *device) newBufferLocked(label string, sizeBytes uint64, usage gpu.Usage
 			label, sizeBytes, d.info.Name, d.allocated, d.checks.Limits.MemoryBytes, err)
 	}
 	d.allocated += sizeBytes
+	if d.info.Type == "cpu" && d.allocated > slowBytes {
+		d.slow.Store(true)
+	}
 	b := &buffer{CheckedBuffer: checked, d: d, raw: raw, ref: handle(raw)}
 	d.live[b] = struct{}{}
 	return b, nil
@@ -234,10 +239,35 @@ func (d *device) flushLocked() error {
 	index := uint64(C.qw_flush(d.q, &caught))
 	d.unflushed = 0
 	if old := d.flushes[0]; old != 0 && caught._type == 0 {
-		C.qw_poll(d.dev, d.q, 1, C.uint64_t(old), &caught)
+		d.await(old, nil, &caught)
 	}
 	d.flushes[0], d.flushes[1] = d.flushes[1], index
 	return d.takeError(&caught)
+}
+
+// The library waits for a submission for five seconds and then takes it for done: what the device still uses is freed. On a device
+// that may take so long it is asked again and again instead: a CPU with slowBytes in its buffers, and any on which a submission
+// has once taken slowWait.
+const (
+	slowBytes = 128 << 20
+	slowWait  = time.Second
+)
+
+// await waits until submission index is done; on a slow device until done says so, which may be nil, or nothing is under way.
+func (d *device) await(index uint64, done func() bool, caught *C.qw_error) {
+	if !d.slow.Load() {
+		begin := time.Now()
+		if C.qw_poll(d.dev, d.q, 1, C.uint64_t(index), caught); time.Since(begin) > slowWait {
+			d.slow.Store(true)
+		}
+		return
+	}
+	for pause := 20 * time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
+		if empty := C.qw_poll(d.dev, d.q, 0, 0, caught); empty != 0 || caught._type != 0 || done != nil && done() {
+			return
+		}
+		time.Sleep(pause)
+	}
 }
 
 type kernel struct {
@@ -401,7 +431,7 @@ func (d *device) Close() error {
 	var caught C.qw_error
 	if !lost {
 		index := C.qw_flush(d.q, &caught)
-		C.qw_poll(d.dev, d.q, 1, index, &caught)
+		d.await(uint64(index), nil, &caught)
 	}
 	err := d.takeError(&caught)
 	for r := range d.live {

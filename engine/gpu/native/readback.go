@@ -205,7 +205,7 @@ func (d *device) waitFor(s *stagingBuffer) {
 		d.mu.Unlock()
 		if !arrived && oldest != nil {
 			var caught C.qw_error
-			C.qw_poll(d.dev, d.q, 1, C.uint64_t(oldest.index), &caught)
+			d.await(oldest.index, func() bool { return oldest.mapped() != 0 }, &caught)
 			d.takeError(&caught)
 		}
 		d.waiting.Unlock()

@@ -66,11 +66,11 @@ func (s *uploadSlot) fill(d *device, data []byte) error {
 			return err
 		}
 		var caught C.qw_error
-		wait := C.int(1)
 		if s.index == 0 {
-			wait = 0
+			C.qw_poll(d.dev, d.q, 0, 0, &caught)
+		} else {
+			d.await(s.index, func() bool { return C.qw_status(s.status) != 0 }, &caught)
 		}
-		C.qw_poll(d.dev, d.q, wait, C.uint64_t(s.index), &caught)
 		if err := d.takeError(&caught); err != nil {
 			return err
 		}
