@@ -21,7 +21,7 @@ type layerProducts struct {
 }
 
 const (
-	firstExchanged = 4 // words before the numbers of a set
+	firstExchanged = 4 // words before the numbers of the exchange
 	unsetWord      = 0x7fc0a5a5
 )
 
@@ -198,7 +198,7 @@ var productCandidates = map[weights.DType][]productCandidate{
 type productCandidate struct{ threads, loads, team int }
 
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
-var spreadTrials = []struct{ product, trials int }{{1, 9}, {2, 9}, {3, 6}, {0, 6}}
+var spreadTrials = []struct{ product, trials int }{{1, 7}, {2, 7}, {3, 4}, {0, 4}}
 
 const threadsAtOnce = 2048
 
