@@ -176,14 +176,20 @@ func (e *Engine) Tuning() (shapes map[string]forward.MatvecShape, complete bool)
 	return nil, true
 }
 
-// Tune measures how the device's kernels are best spread over threads and keeps the fastest; on the CPU it does nothing.
+// Tune measures how the device's kernels are best spread over threads and keeps the fastest, on a device that takes its place
+// too; on the CPU it does nothing.
 func (e *Engine) Tune(rounds int) ([]forward.TuneRow, error) {
 	e.acquire()
 	defer e.release()
-	if f, ok := e.runner.(*forward.Runner); ok {
-		return f.Tune(rounds)
+	f, ok := e.runner.(*forward.Runner)
+	if !ok {
+		return nil, nil
 	}
-	return nil, nil
+	rows, err := f.Tune(rounds)
+	if err == nil {
+		e.opt.Tuning = f.Tuning()
+	}
+	return rows, err
 }
 
 // Chunks of a prefill start with firstChunk tokens; where they run fast they grow until one takes about chunkTime, so that

@@ -57,16 +57,6 @@ func (p *program) roofline(r *request) (any, error) {
 	return forward.ReadBandwidth(p.device, 256<<20, r.Repetitions)
 }
 
-// tune measures the ways to spread the kernels over threads; from then on the model runs with the fastest.
-func (p *program) tune(r *request) (any, error) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
-	if p.engine == nil {
-		return nil, errNotLoaded
-	}
-	return p.engine.Tune(r.Repetitions)
-}
-
 // clocks remembers what busy was whenever the engine asked for the processor time: once in the repetition that does not
 // count, then at begin and end of each other.
 type clocks struct{ busy []time.Duration }

@@ -75,6 +75,7 @@ type modelInfo struct {
 	Features         []string `json:"features"`
 	Sampling         any      `json:"sampling"`
 	Thinking         bool     `json:"thinking"`
+	Tuned            bool     `json:"tuned"`
 }
 
 func (p *program) progress(phase string, done, total int64) {
@@ -117,6 +118,7 @@ func (p *program) load(r *request) (any, error) {
 		}
 	}
 	opt.Device = p.device
+	opt.Tuning = keptShapes(r.Tuning, p.device.Info())
 	opt.Reopen = p.reopen
 	if p.engine, err = engine.Open(m, opt); err != nil {
 		return nil, err
@@ -124,6 +126,7 @@ func (p *program) load(r *request) (any, error) {
 	p.conv, p.why = p.engine.NewConversation()
 	p.idle()
 	info := p.info(m)
+	_, info.Tuned = p.engine.Tuning()
 	p.progress("ready", m.WeightBytes(), m.WeightBytes())
 	return info, nil
 }

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -20,9 +21,10 @@ type request struct {
 	ID   int    `json:"id"`
 
 	// load
-	Embedded      bool   `json:"embedded"` // the model inside this program
-	ContextTokens int    `json:"contextTokens"`
-	KV            string `json:"kv"`
+	Embedded      bool            `json:"embedded"` // the model inside this program
+	ContextTokens int             `json:"contextTokens"`
+	KV            string          `json:"kv"`
+	Tuning        json.RawMessage `json:"tuning"` // by adapter, what tune gave
 
 	Request   chatRequest `json:"request"`    // chat
 	IDs       []int32     `json:"ids"`        // generate

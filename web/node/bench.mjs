@@ -69,7 +69,7 @@ try {
   await engine.request("bench", { prompt: Math.min(16, contextTokens - 1), generate: Math.min(8, contextTokens - 2), repetitions: 1 });
   const warmSeconds = since(warming);
   const tuning = performance.now();
-  const tuned = values.tune || values["show-tuning"] ? await engine.request("tune", { repetitions: 8 }) : [];
+  const tuned = values.tune || values["show-tuning"] ? (await engine.request("tune")).rows : [];
   const tuneSeconds = tuned.length > 0 ? since(tuning) : 0;
   const memory = async () => {
     const { wasmBytes, heapBytes } = await engine.request("stats");

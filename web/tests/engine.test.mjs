@@ -256,6 +256,28 @@ test("Node: cost and memory of 2000 tokens at 28 layers", async (t) => {
   assert.ok(best.engine - best.calls < 0.1, `${best.engine} ms for each token, of which the WebGPU calls alone take ${best.calls}`);
 });
 
+// On the device that runs nothing, so that nothing is faster either: what is measured is kept and taken again.
+test("Node: tuning is kept for the next load", async (t) => {
+  const small = randomModel("tuned", { hidden_size: 64, intermediate_size: 128, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 32 });
+  const script = `
+    import { startEngine } from ${JSON.stringify(join(root, "web/node/engine.mjs"))};
+    const engine = await startEngine({ wasm: ${JSON.stringify(wasmFile())}, model: ${JSON.stringify(small)}, device: "null" });
+    GPUBuffer.prototype.getMappedRange = (offset, size) => new ArrayBuffer(size);
+    const load = async (fields) => (await engine.request("load", { contextTokens: 256, ...fields })).tuned;
+    const tuned = { first: await load({}) };
+    const { adapter, shapes, rows } = await engine.request("tune", { repetitions: 1 });
+    for (const [name, tuning] of Object.entries({ kept: { [adapter]: shapes }, other: { "another adapter": shapes }, damaged: { [adapter]: { x: 5 } }, text: "?" })) {
+      await engine.request("close");
+      tuned[name] = await load({ tuning });
+    }
+    console.log(JSON.stringify({ adapter, shapes, rows: rows.length, tuned }));
+    process.exit(0);`;
+  const measured = JSON.parse(execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
+  t.diagnostic(`${measured.rows} measurements, ${Object.keys(measured.shapes).length} shapes for ${measured.adapter}`);
+  assert.deepEqual(measured.tuned, { first: false, kept: true, other: false, damaged: false, text: false });
+  assert.ok(measured.rows >= 5 && Object.keys(measured.shapes).length >= 5);
+});
+
 function wasmFile() {
   const [file] = execFileSync("find", [join(dist, "assets"), "-name", "*.wasm"], { encoding: "utf8" }).trim().split("\n");
   return file;

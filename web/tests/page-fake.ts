@@ -137,11 +137,17 @@ export class QwenEngine {
         features: [],
         sampling: { temperature: 0.6, top_p: 0.95, top_k: 20, min_p: 0, repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0 },
         thinking: true,
+        tuned: false,
       } as unknown as ModelInfo,
       opts,
     );
     engine.release = release;
     return engine;
+  }
+
+  async tune(): Promise<void> {
+    await sleep(500);
+    this.info.tuned = true;
   }
 
   private taken(): void {

@@ -380,6 +380,17 @@ describe("settings", () => {
     assert.equal("top_p" in (await request(page)), false);
   });
 
+  onPage("measure the GPU, and say so", async (page) => {
+    await button(page, "Settings").last().click();
+    await page.getByText("Answers can come considerably faster.").waitFor();
+    await button(page, "Measure this GPU").click();
+    await page.getByText("answers wait meanwhile").waitFor();
+    assert.equal(await button(page, "Measuring…").isDisabled(), true);
+    await button(page, "Measure this GPU again").waitFor();
+    await page.getByText("This model runs as was measured").waitFor();
+    await page.getByText("From now on this model runs").waitFor();
+  });
+
   onPage("dark and light follow the system until chosen", async (page) => {
     const becomes = (theme) => page.waitForFunction((t) => document.documentElement.dataset.theme === t, theme);
     await becomes("light");

@@ -126,6 +126,25 @@ export async function load(choice: ModelChoice, takeOver = false): Promise<void>
   }
 }
 
+export const tuning = signal(false); // kernels are being measured
+
+// tune measures how the model's kernels run best on this GPU. Answers wait meanwhile.
+export async function tune(): Promise<void> {
+  const mine = engine;
+  if (!mine || tuning.value) return;
+  tuning.value = true;
+  try {
+    await mine.tune();
+    if (mine !== engine) return;
+    model.value = { kind: "ready", info: { ...mine.info } };
+    notify("Measured. From now on this model runs as is best for this GPU.");
+  } catch (err) {
+    if (mine === engine) notify(`The GPU could not be measured: ${failure(err).message}`);
+  } finally {
+    tuning.value = false;
+  }
+}
+
 function address(choice: ModelChoice): string | FileSystemDirectoryHandle {
   switch (choice.kind) {
     case "tiny":

@@ -1,7 +1,7 @@
 // QwenEngine: the engine in its worker, as the page sees it. It owns the worker, the lock that keeps a second tab out, and
 // the shape of OpenAI's API; the engine itself is behind protocol.ts.
 
-import type { ChatResult, Delta, Reply, Request, Results } from "./protocol";
+import type { ChatResult, Delta, Reply, Request, Results, Tuning } from "./protocol";
 import {
   type ChatChunk, type ChatCompletion, type ChatDelta, type ChatRequest, type ChatStream, type EngineStats, type FinishReason, type LoadOptions, type LoadProgress,
   type ModelInfo, QwenError, type TokenLogprob, type Usage,
@@ -11,6 +11,7 @@ declare const QWEN_WORKER_FILE: string;
 declare const QWEN_WASM_FILE: string;
 
 const LOCK = "qwen-wgpu-engine";
+const TUNING_KEY = "qwen-wgpu-tuning"; // in localStorage
 
 /** Resolves a file of the site; this module lies at its root or in assets/. */
 function siteURL(file: string): string {
@@ -171,6 +172,7 @@ export class QwenEngine {
             contextTokens: options.contextTokens ?? 0,
             kv: options.kv ?? "",
             cache: options.cache ?? true,
+            tuning: keptTuning(),
           },
           { onProgress: options.onProgress },
         );
@@ -191,6 +193,21 @@ export class QwenEngine {
   /** The ids of a text, as the model's tokenizer cuts it. */
   tokenize(text: string): Promise<number[]> {
     return this.channel.send<"tokenize">({ kind: "tokenize", text }).result;
+  }
+
+  /**
+   * Measures how this model's kernels run best on this GPU, which takes seconds to minutes; answers wait meanwhile. The result is
+   * used from then on, and kept in localStorage for the next load.
+   */
+  async tune(): Promise<void> {
+    const { adapter, shapes } = await this.channel.send<"tune">({ kind: "tune" }).result;
+    this.info.tuned = true;
+    const kept = keptTuning();
+    try {
+      localStorage.setItem(TUNING_KEY, JSON.stringify({ ...kept, [adapter]: { ...kept[adapter], ...shapes } }));
+    } catch {
+      // No storage, or no room: it is measured again next time.
+    }
   }
 
   stats(): Promise<EngineStats> {
@@ -219,6 +236,16 @@ export class QwenEngine {
   private async create(request: ChatRequest): Promise<ChatCompletion | ChatStream> {
     const answer = new Answer(this.channel, this.info.name, request);
     return request.stream ? answer : answer.whole();
+  }
+}
+
+/** What tune has kept; nothing where there is no storage, or something else in it. */
+function keptTuning(): Tuning {
+  try {
+    const kept: unknown = JSON.parse(localStorage.getItem(TUNING_KEY) ?? "{}");
+    return typeof kept === "object" && kept !== null && !Array.isArray(kept) ? (kept as Tuning) : {};
+  } catch {
+    return {};
   }
 }
 

@@ -12,7 +12,12 @@ export interface LoadRequest {
   contextTokens: number; // 0: default
   kv: "" | "f16" | "f32";
   cache: boolean;
+  /** What tune gave, by adapter. */
+  tuning: Tuning;
 }
+
+/** How kernels run best, by adapter: cmd/wasm knows what is in it. */
+export type Tuning = Record<string, Record<string, unknown>>;
 
 export type Request =
   | LoadRequest
@@ -20,6 +25,7 @@ export type Request =
   | { kind: "generate"; id: number; ids: number[]; max_tokens: number }
   | { kind: "tokenize"; id: number; text: string }
   | { kind: "stats"; id: number }
+  | { kind: "tune"; id: number }
   | { kind: "cancel"; id: number; /** the request to end */ of: number }
   | { kind: "close"; id: number }
   // For tests: destroys the GPU device as if the driver had done so.
@@ -45,6 +51,7 @@ export interface Results {
   generate: { ids: number[] };
   tokenize: number[];
   stats: EngineStats;
+  tune: { adapter: string; /** of all models that were measured */ shapes: Record<string, unknown> };
   cancel: null;
   close: null;
   lose_device: null;

@@ -87,6 +87,8 @@ export interface ModelInfo {
   sampling: SamplingParams;
   /** The chat template knows enable_thinking or opens a reasoning block. */
   thinking: boolean;
+  /** How this model's kernels run best on this GPU was measured: see QwenEngine.tune. */
+  tuned: boolean;
 }
 
 export interface ToolCall {

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import { parseTools } from "../chat";
-import { info } from "../model";
+import { info, tune, tuning } from "../model";
 import { change, changeSettings, current, dialog, settings } from "../store";
 import { setTheme, theme, type Theme } from "../theme";
 import type { Sampling } from "../types";
@@ -116,6 +116,22 @@ export function SettingsDialog() {
         </label>
         <p class={toolProblem.value ? "problem small" : "muted small"} id="tools-help">
           {toolProblem.value || "The model may call them; you are asked for the result."}
+        </p>
+      </section>
+
+      <section class="group" aria-label="Speed">
+        <div class="row between">
+          <h3>Speed</h3>
+          <button type="button" class="button quiet" disabled={!info.value || tuning.value} onClick={() => void tune()}>
+            {tuning.value ? "Measuring…" : info.value?.tuned ? "Measure this GPU again" : "Measure this GPU"}
+          </button>
+        </div>
+        <p class="muted small" aria-live="polite">
+          {tuning.value
+            ? "This takes up to a minute or two; answers wait meanwhile."
+            : info.value?.tuned
+              ? "This model runs as was measured to be best on this GPU."
+              : "Finds out how a model runs best on this GPU, once a model. Answers can come considerably faster."}
         </p>
       </section>
 
