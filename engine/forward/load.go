@@ -60,10 +60,10 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 			return fmt.Errorf("forward: layer %d: %w", i, err)
 		}
 	}
-	if err := r.compiled(); err != nil {
+	if err := r.restoreProducts(); err != nil {
 		return err
 	}
-	if err := r.restoreProducts(); err != nil {
+	if err := r.compiled(); err != nil {
 		return err
 	}
 	var names []string
@@ -228,8 +228,9 @@ func (r *Runner) kernel(name string, opt shaders.Options) (gpu.Kernel, error) {
 		var wait func() error
 		if k, wait = a.NewKernelAsync(desc); k == nil {
 			err = wait()
+		} else {
+			r.compiling = append(r.compiling, wait)
 		}
-		r.compiling = append(r.compiling, wait)
 	} else {
 		k, err = r.dev.NewKernel(desc)
 	}
@@ -240,15 +241,25 @@ func (r *Runner) kernel(name string, opt shaders.Options) (gpu.Kernel, error) {
 	return k, nil
 }
 
-// compiled waits for the kernels that compile while weights are uploaded.
-func (r *Runner) compiled() error {
+// compiled waits for the kernels that compile while other things are done.
+func (r *Runner) compiled() (err error) {
 	for _, wait := range r.compiling {
-		if err := wait(); err != nil {
-			return fmt.Errorf("forward: %w", err)
+		if e := wait(); e != nil && err == nil {
+			err = fmt.Errorf("forward: %w", e)
 		}
 	}
 	r.loading, r.compiling = false, nil
-	return nil
+	return err
+}
+
+// inParallel has the kernels that record asks for compile at the same time.
+func (r *Runner) inParallel(record func() error) error {
+	r.loading = true
+	err := record()
+	if e := r.compiled(); err == nil {
+		err = e
+	}
+	return err
 }
 
 // dispatch compiles, binds and records one launch.

@@ -221,7 +221,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	choices := []*layerProducts{nil}
+	var shapes []shaders.ProductsShape
 	atOnce := map[int]int{} // workgroups by their threads
 	for _, c := range productCandidates[r.layers[0].weights.gateUp.dtype] {
 		if _, ok := atOnce[c.threads]; !ok {
@@ -230,10 +230,11 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 			}
 		}
 		groups := max(atOnce[c.threads]/(threadsAtOnce/c.threads), 1)
-		choices, err = r.addProducts(choices, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team}, want)
-		if err != nil {
-			return nil, nil, err
-		}
+		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team})
+	}
+	choices, err := r.addProducts([]*layerProducts{nil}, shapes, want)
+	if err != nil {
+		return nil, nil, err
 	}
 	best, rows, err := r.timeProducts(choices, rounds)
 	if best == nil || err != nil {
@@ -247,11 +248,10 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int) (_ *layerProducts, rows []TuneRow, err error) {
 	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
 	for _, t := range spreadTrials {
-		choices := []*layerProducts{best}
-		for _, shape := range best.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials) {
-			if choices, err = r.addProducts(choices, shape, want); err != nil {
-				return nil, rows, err
-			}
+		shapes := best.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials)
+		choices, err := r.addProducts([]*layerProducts{best}, shapes, want)
+		if err != nil {
+			return nil, rows, err
 		}
 		var more []TuneRow
 		best, more, err = r.timeProducts(choices, rounds)
@@ -262,7 +262,7 @@ func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int)
 	}
 	halves := best.shape
 	halves.Halves = true
-	choices, err := r.addProducts([]*layerProducts{best}, halves, want)
+	choices, err := r.addProducts([]*layerProducts{best}, []shaders.ProductsShape{halves}, want)
 	if err != nil {
 		return nil, rows, err
 	}
@@ -270,13 +270,28 @@ func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int)
 	return best, append(rows, more...), err
 }
 
-// addProducts adds a shape to choices if the device can run it and it is none of them.
-func (r *Runner) addProducts(choices []*layerProducts, shape shaders.ProductsShape, want []float32) ([]*layerProducts, error) {
-	p, err := r.tryProducts(shape, want)
-	if p == nil || slices.ContainsFunc(choices, p.like) {
-		return choices, err
+// addProducts adds those shapes to choices that the device can run, all at the same time, and that are none of them.
+func (r *Runner) addProducts(choices []*layerProducts, shapes []shaders.ProductsShape, want []float32) ([]*layerProducts, error) {
+	var recorded []*layerProducts
+	err := r.inParallel(func() error {
+		for _, shape := range shapes {
+			p, err := r.recordProducts(shape)
+			if err != nil {
+				return err
+			}
+			if p != nil && !slices.ContainsFunc(choices, p.like) && !slices.ContainsFunc(recorded, p.like) {
+				recorded = append(recorded, p)
+			}
+		}
+		return nil
+	})
+	for i := 0; i < len(recorded) && err == nil; i++ {
+		var runs bool
+		if runs, err = r.tryProducts(recorded[i], want); runs {
+			choices = append(choices, recorded[i])
+		}
 	}
-	return append(choices, p), err
+	return choices, err
 }
 
 // like tells whether q is the same kernel.
@@ -387,23 +402,19 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 	return good, nil
 }
 
-// tryProducts records a shape and runs it; nil: it does not fit the device, or not all of it runs at the same time.
-func (r *Runner) tryProducts(shape shaders.ProductsShape, want []float32) (*layerProducts, error) {
-	p, err := r.recordProducts(shape)
-	if p == nil || err != nil {
-		return nil, err
-	}
+// tryProducts tells whether all workgroups run at the same time. A result that is wrong is an error.
+func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
 	got, err := r.productsOutput(p.split[:1])
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	if up, err := r.waitGivenUp(); up || err != nil {
-		return nil, err
+		return false, err
 	}
 	if err := closeTo(want, got); err != nil {
-		return nil, fmt.Errorf("forward: tuning %s: %s: %w", productsName, p.tuned(), err)
+		return false, fmt.Errorf("forward: tuning %s: %s: %w", productsName, p.tuned(), err)
 	}
-	return p, nil
+	return true, nil
 }
 
 // productsOutput runs what lies between the attentions of layers 0 and 1 on a fixed input, and reads the residual stream and q, k

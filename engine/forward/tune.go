@@ -257,11 +257,20 @@ type contest struct {
 func (c *contest) add(shapes ...MatvecShape) error {
 	r := c.r
 	out, numOut := r.tunedOutput(c.name)
-	for _, shape := range shapes {
-		steps, bytes, err := r.recordTuned(c.name, shape)
-		if err != nil {
-			return fmt.Errorf("forward: tuning %s: %w", c.name, err)
+	recorded := make([][]dispatch, len(shapes))
+	err := r.inParallel(func() (err error) {
+		for i, shape := range shapes {
+			if recorded[i], c.bytes, err = r.recordTuned(c.name, shape); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forward: tuning %s: %w", c.name, err)
+	}
+	for i, shape := range shapes {
+		steps := recorded[i]
 		got, err := r.outputOf(steps[:1], out, numOut)
 		if err != nil {
 			return fmt.Errorf("forward: tuning %s: %w", c.name, err)
@@ -271,7 +280,6 @@ func (c *contest) add(shapes ...MatvecShape) error {
 		} else if err := closeTo(c.want, got); err != nil {
 			return fmt.Errorf("forward: tuning %s: %s: %w", c.name, shape, err)
 		}
-		c.bytes = bytes
 		c.rows = append(c.rows, TuneRow{Kernel: c.name, MatvecShape: shape})
 		c.timings = append(c.timings, r.timing(steps, passSize{tokens: 1, splits: 1}))
 	}

@@ -67,8 +67,8 @@ type Readback interface {
 }
 
 // AsyncCompiler is an optional interface of a Device: NewKernelAsync starts compiling and returns at once. The kernel may be
-// bound, but not submitted before wait has returned nil; when wait returns an error there is no kernel. (Browsers compile in
-// parallel while the weights download.)
+// bound, but not submitted before wait has returned nil; when wait returns an error there is no kernel. So kernels compile in
+// parallel, while weights are loaded and when tuning tries many.
 type AsyncCompiler interface {
 	NewKernelAsync(desc KernelDesc) (k Kernel, wait func() error)
 }

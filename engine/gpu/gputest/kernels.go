@@ -19,6 +19,7 @@ var kernelChecks = []Check{
 	{"workgroup memory", checkWorkgroupMemory},
 	{"packed formats", checkPackedFormats},
 	{"WGSL errors", checkWGSLErrors},
+	{"compiling beside other work", checkCompileAsync},
 }
 
 // fill writes 0xabcd0000 + index to each word.
@@ -262,6 +263,56 @@ fn main() {
 	}
 	// 0xc2007bff has 17 bits set; the highest of 0x76543210 is bit 30. 0.333333 is 0x3555 in f16.
 	c.same("packed words", c.read(z, 0, 2), []uint32{0x35557bff, 17 + 30})
+}
+
+// Kernels compile, one of them not, while the device has other work.
+func checkCompileAsync(c *context) {
+	compiler, ok := c.Device.(gpu.AsyncCompiler)
+	if !ok {
+		return
+	}
+	const n = 30
+	source := func(i int) string {
+		return fmt.Sprintf("@group(0) @binding(0) var<storage, read_write> x: array<u32>;\n@compute @workgroup_size(64)\n"+
+			"fn main(@builtin(global_invocation_id) id: vec3<u32>) { if (id.x < arrayLength(&x)) { x[id.x] = id.x * %du + %du; } }", i+1, i*i)
+	}
+	var kernels [n]gpu.Kernel
+	var waits [n]func() error
+	for i := range n {
+		kernels[i], waits[i] = compiler.NewKernelAsync(gpu.KernelDesc{Label: fmt.Sprint("async ", i), WGSL: source(i), Entry: "main", Bindings: []gpu.BindingKind{gpu.BindStorage}})
+	}
+	out := c.buffer("out", 400, storageUsages)
+	groups := make([]gpu.BindGroup, n)
+	for i, k := range kernels {
+		groups[i] = c.bind(k, gpu.Whole(out))
+	}
+	chained := c.kernel("chain", chainWGSL, gpu.BindStorageRead, gpu.BindStorage)
+	want := counting(5000, 7)
+	from, to := c.words("from", want, storageUsages), c.buffer("to", 20000, storageUsages)
+	ping, pong := c.bind(chained, gpu.Whole(from), gpu.Whole(to)), c.bind(chained, gpu.Whole(to), gpu.Whole(from))
+	for range 10 {
+		more := c.words("more", want, storageUsages)
+		c.submit(dispatch(chained, ping, 79, 1, 1), dispatch(chained, pong, 79, 1, 1))
+		want = chain(chain(want))
+		c.same("meanwhile", c.read(from, 0, len(want)), want)
+		more.Release()
+	}
+	for i, k := range kernels {
+		c.must(waits[i]())
+		c.submit(dispatch(k, groups[i], 2, 1, 1))
+		numbers := make([]uint32, 100)
+		for j := range numbers {
+			numbers[j] = uint32(j*(i+1) + i*i)
+		}
+		c.same(fmt.Sprint("kernel ", i), c.read(out, 0, 100), numbers)
+	}
+	// One that does not compile, and one that nobody waits for.
+	bad, wait := compiler.NewKernelAsync(gpu.KernelDesc{Label: "broken async", WGSL: source(1) + "}", Entry: "main", Bindings: []gpu.BindingKind{gpu.BindStorage}})
+	if bad == nil || wait() == nil {
+		c.fail("a kernel with a syntax error compiled")
+	}
+	left, _ := compiler.NewKernelAsync(gpu.KernelDesc{Label: "left", WGSL: source(1000), Entry: "main", Bindings: []gpu.BindingKind{gpu.BindStorage}})
+	left.Release()
 }
 
 func checkWGSLErrors(c *context) {

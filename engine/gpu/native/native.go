@@ -37,6 +37,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,7 +67,7 @@ func Open(o Options) (gpu.Device, error) {
 	d := &device{
 		raw: raw, queue: queue, dev: dev, q: handle(queue), watch: watch,
 		info:    c.Info,
-		layouts: map[string]*layout{}, live: map[releaser]struct{}{},
+		layouts: map[string]*layout{}, live: map[releaser]struct{}{}, compilers: make(chan struct{}, runtime.NumCPU()),
 	}
 	d.checks = gpu.Checks{Adapter: c.Info.Name, Limits: c.Limits, Usable: d.usable}
 	d.staging.init()
@@ -96,10 +97,12 @@ type device struct {
 	unflushed uint64    // bytes written since the last submission
 	flushes   [2]uint64 // submission indices of the last two flushes
 
-	staging stagingPool
-	upload  uploader
-	waiting sync.Mutex  // held while polling
-	slow    atomic.Bool // submissions may take seconds: see await
+	staging   stagingPool
+	upload    uploader
+	compiling sync.WaitGroup // of NewKernelAsync
+	compilers chan struct{}  // those at work
+	waiting   sync.Mutex     // held while polling
+	slow      atomic.Bool    // submissions may take seconds: see await
 }
 
 type releaser interface{ releaseLocked() }
@@ -289,12 +292,28 @@ func (k *kernel) releaseLocked() {
 		return
 	}
 	delete(k.d.live, k)
-	k.raw.Release()
+	if k.raw != nil {
+		k.raw.Release()
+	}
 }
 
 func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	k, err := d.newKernel(desc)
+	if err != nil {
+		return nil, err
+	}
+	if k.raw, err = d.createPipeline(desc, k.layout); err != nil {
+		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
+	}
+	k.ref = handle(k.raw)
+	d.live[k] = struct{}{}
+	return k, nil
+}
+
+// newKernel checks desc and gives the kernel without its pipeline. It needs the mutex.
+func (d *device) newKernel(desc gpu.KernelDesc) (*kernel, error) {
 	checked, err := d.checks.NewKernel(desc)
 	if err == nil {
 		err = checkNUL("kernel", desc.Label)
@@ -306,13 +325,43 @@ func (d *device) NewKernel(desc gpu.KernelDesc) (gpu.Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
 	}
-	raw, err := d.createPipeline(desc, l)
+	return &kernel{CheckedKernel: checked, d: d, layout: l}, nil
+}
+
+// NewKernelAsync implements gpu.AsyncCompiler: as many kernels as there are processors compile at a time, while the device is used
+// for other things. The library keeps errors by device, not by thread, so that an error may be told of another kernel, or of another
+// call, than the one that it is of; none is lost.
+func (d *device) NewKernelAsync(desc gpu.KernelDesc) (gpu.Kernel, func() error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k, err := d.newKernel(desc)
 	if err != nil {
-		return nil, fmt.Errorf("native: kernel %q: %w", desc.Label, err)
+		return nil, func() error { return err }
 	}
-	k := &kernel{CheckedKernel: checked, d: d, layout: l, raw: raw, ref: handle(raw)}
 	d.live[k] = struct{}{}
-	return k, nil
+	done := make(chan error, 1)
+	d.compiling.Add(1)
+	go func() {
+		defer d.compiling.Done()
+		d.compilers <- struct{}{}
+		raw, err := d.createPipeline(desc, k.layout)
+		<-d.compilers
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if _, wanted := d.live[k]; raw != nil && !wanted { // released meanwhile
+			raw.Release()
+		} else if raw != nil {
+			k.raw, k.ref = raw, handle(raw)
+		}
+		done <- err
+	}()
+	return k, func() error {
+		if err := <-done; err != nil {
+			k.Release()
+			return fmt.Errorf("native: kernel %q: %w", desc.Label, err)
+		}
+		return nil
+	}
 }
 
 type bindGroup struct {
@@ -419,6 +468,7 @@ func (d *device) blame(pass *gpu.Pass) error {
 
 // Close waits for the GPU and releases everything that was made with the device.
 func (d *device) Close() error {
+	d.compiling.Wait()
 	d.waiting.Lock()
 	defer d.waiting.Unlock()
 	d.mu.Lock()
