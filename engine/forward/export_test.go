@@ -129,3 +129,6 @@ func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
 	p, more, err := r.refineProducts(p, want, 1)
 	return p.tuned(), append(rows, more...), err
 }
+
+// ProcessorsOf is processorsOf.
+var ProcessorsOf = processorsOf

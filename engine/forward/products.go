@@ -187,8 +187,8 @@ func (r *Runner) waitGivenUp() (bool, error) {
 	return binary.LittleEndian.Uint32(word[:]) != 0, err
 }
 
-// productCandidates are the shapes that tuning begins with, a workgroup on each processor of the GPU, which has threadsAtOnce: those
-// that were the fastest on an H200 for some model, and their neighbours. 640 threads share hidden sizes of 2,560 evenly.
+// productCandidates are the shapes that tuning begins with: those that were the fastest on an H200 for some model, and their
+// neighbours. 640 threads share hidden sizes of 2,560 evenly.
 var productCandidates = map[weights.DType][]productCandidate{
 	weights.BF16: {{512, 6, 32}, {512, 8, 32}, {640, 4, 32}, {1024, 2, 32}, {1024, 4, 32}},
 	weights.Q8:   {{256, 8, 8}, {512, 3, 16}, {512, 6, 32}, {640, 4, 16}, {1024, 2, 32}, {1024, 3, 32}, {1024, 3, 64}},
@@ -200,15 +200,13 @@ type productCandidate struct{ threads, loads, team int }
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
 var spreadTrials = []struct{ product, trials int }{{1, 7}, {2, 7}, {3, 4}, {0, 4}}
 
-const threadsAtOnce = 2048
-
 var (
 	maxProductGroups = 4096
 	fuseOnCPU        = false // for tests
 )
 
-// tuneProducts finds out how many workgroups of layer_products run at the same time, and in which shape a decode step of a short
-// context is fastest: of the candidates first, then of those that differ from the best in the spread of one product, product by
+// tuneProducts finds out how many processors the GPU has and in which shape of layer_products, with a workgroup on each, a decode
+// step of a short context is fastest: of the candidates first, then of those that differ from the best in the spread of one product, product by
 // product. It returns that shape's dispatches (nil: five dispatches a layer are as fast), with the measurements, the
 // first of which is of five dispatches; a row's time is that of a step without lm_head.
 func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
@@ -221,15 +219,12 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	groups, err := r.processors()
+	if err != nil {
+		return nil, nil, err
+	}
 	var shapes []shaders.ProductsShape
-	atOnce := map[int]int{} // workgroups by their threads
 	for _, c := range productCandidates[r.layers[0].weights.gateUp.dtype] {
-		if _, ok := atOnce[c.threads]; !ok {
-			if atOnce[c.threads], err = r.groupsAtOnce(c.threads); err != nil {
-				return nil, nil, err
-			}
-		}
-		groups := max(atOnce[c.threads]/(threadsAtOnce/c.threads), 1)
 		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team})
 	}
 	choices, err := r.addProducts([]*layerProducts{nil}, shapes, want)
@@ -363,6 +358,30 @@ func (r *Runner) layerBytes() (bytes uint64) {
 		bytes += w.qkv.bytes() + w.o.bytes() + w.gateUp.bytes() + w.down.bytes()
 	}
 	return bytes
+}
+
+// processors is how many processors, compute units or the like the GPU has, by how many workgroups run at the same time.
+func (r *Runner) processors() (int, error) {
+	const few, many = 640, 1024
+	if matvecThreads(r.dev.Limits()) < many {
+		n, err := r.groupsAtOnce(256)
+		return max(n/8, 1), err
+	}
+	atFew, err := r.groupsAtOnce(few)
+	if err != nil {
+		return 0, err
+	}
+	atMany, err := r.groupsAtOnce(many)
+	return processorsOf(atFew, atMany), err
+}
+
+// processorsOf is how many run so many workgroups of 640 and of 1,024 threads: those of 2,048 threads at a time three and two each,
+// those of 1,536 two and one, those of 1,024 one and one.
+func processorsOf(at640, at1024 int) int {
+	if 4*at640 > 5*at1024 && 4*at640 < 7*at1024 {
+		at1024 /= 2
+	}
+	return max(at1024, 1)
 }
 
 // groupsAtOnce is how many workgroups of so many threads, with nothing else, run at the same time, at most maxProductGroups: found

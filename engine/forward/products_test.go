@@ -95,6 +95,18 @@ func spreads(rows, threads, depth int) (all [shaders.NumProducts]shaders.Spread)
 	return all
 }
 
+// How many processors a GPU has follows from how many workgroups they take, whatever they have room for.
+func TestProcessors(t *testing.T) {
+	for _, c := range []struct{ threads, processors int }{{2048, 132}, {2048, 108}, {1536, 128}, {1536, 46}, {1024, 72}, {2048, 2}, {1024, 1}} {
+		if got := forward.ProcessorsOf(c.threads/640*c.processors, c.threads/1024*c.processors); got != c.processors {
+			t.Errorf("%d processors of %d threads: %d", c.processors, c.threads, got)
+		}
+	}
+	if got := forward.ProcessorsOf(0, 0); got != 1 {
+		t.Errorf("a device that runs none at the same time: %d", got)
+	}
+}
+
 // Tuning tries shapes, then other spreads of the best, and what it keeps runs.
 func TestTuneProducts(t *testing.T) {
 	dev := testdevice.Open(t)
