@@ -32,6 +32,7 @@ const SQUARE_THREADS: u32 = DIRECT * THREADS_PER_ROW + (1u - DIRECT) * WORKGROUP
 
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<private> sum_sq: f32;
+var<private> ahead: RowLoads; // with PIPELINE, the first loads of the next block
 
 // Vector j of the inputs of load `load` of the stage.
 fn x4(load: u32, j: u32) -> vec4<f32> {
@@ -47,6 +48,11 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
 // Past a row's end its last load is loaded again: inputs are zero there.
 fn in_row(load: u32) -> u32 {
     return min(load, LOADS_PER_ROW - 1u);
+}
+
+// Where the same rows of the next block start.
+fn in_next_block(starts: vec4<u32>) -> vec4<u32> {
+    return min(starts + vec4<u32>(BLOCK_ROWS * LOADS_PER_ROW), vec4<u32>((NUM_ROWS - 1u) * LOADS_PER_ROW));
 }
 
 // Vector k4 of the inputs as the products want it, zero past the end.
@@ -147,9 +153,14 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             }
         }
     } else {
-        // Two rounds in turns, each loaded while the other is multiplied. The loop stays a loop (zero): unrolled, the kernels of a
-        // layer would not fit into the instruction cache together.
-        var even = load_rows(from_a, from_b, in_row(lane), shift);
+        // Two rounds in turns, each loaded while the other is multiplied, behind the last one the first of the next block. The loop stays
+        // a loop (zero): unrolled, the kernels of a layer would not fit into the instruction cache together.
+        var even: RowLoads;
+        if (BLOCKS == 1u || block == 0u) {
+            even = load_rows(from_a, from_b, in_row(lane), shift);
+        } else {
+            even = ahead;
+        }
         for (var stage = 0u; stage < STAGES + zero; stage++) {
             if (bring) {
                 if (stage > 0u || block > 0u) {
@@ -170,12 +181,17 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
                 let at = stage * STAGE_LOADS + load;
                 let odd = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW), shift);
                 add_products(even, load);
-                even = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW), shift);
+                if (BLOCKS > 1u && stage * STAGE_ROUNDS + round + 2u >= ROUNDS) {
+                    even = load_rows(in_next_block(from_a), in_next_block(from_b), in_row(lane), shift);
+                } else {
+                    even = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW), shift);
+                }
                 if (stage * STAGE_ROUNDS + round + 1u < ROUNDS) {
                     add_products(odd, load + THREADS_PER_ROW);
                 }
             }
         }
+        ahead = even;
     }
     add_shares(tid);
 }
