@@ -73,8 +73,9 @@ func (r *Runner) Tuned() bool {
 			return false
 		}
 	}
-	if _, ok := r.tuned[r.productsKey()]; !ok && r.fuses() {
-		return false
+	v, ok := r.tuned[r.productsKey()]
+	if noSpreads := v.Spreads == [shaders.NumProducts]shaders.Spread{}; r.fuses() && (!ok || v.Groups > 0 && noSpreads) {
+		return false // not measured, or before spreads were
 	}
 	return true
 }
