@@ -18,7 +18,7 @@ type benchReport struct {
 	Model          string               `json:"model"`
 	Runs           string               `json:"runs"`                      // what runs the model
 	CheckSeconds   float64              `json:"check_seconds"`             // hashing the files, 0 with --no-verify
-	LoadSeconds    float64              `json:"load_seconds"`              // opening the device, reading weights, compiling kernels
+	LoadSeconds    float64              `json:"load_seconds"`              // opening the device, reading weights, compiling kernels, and what checking takes longer
 	TuneSeconds    float64              `json:"tune_seconds"`              // measuring kernels, where that was still to do
 	WeightBytes    int64                `json:"weight_bytes"`              // packed
 	ContextTokens  int                  `json:"context_tokens"`            // that the KV cache holds
@@ -107,7 +107,7 @@ func (r *benchReport) printCSV(w io.Writer) error {
 func (r *benchReport) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n%s\nloaded in %.2f s (%s)", r.Model, r.Runs, r.LoadSeconds, bytesText(r.WeightBytes))
 	if r.CheckSeconds > 0.005 {
-		fmt.Fprintf(w, ", checked in %.2f s", r.CheckSeconds)
+		fmt.Fprintf(w, ", checked meanwhile in %.2f s", r.CheckSeconds)
 	}
 	if r.TuneSeconds > 0.005 {
 		fmt.Fprintf(w, ", kernels measured in %.2f s", r.TuneSeconds)

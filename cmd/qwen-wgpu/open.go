@@ -3,12 +3,14 @@ package main
 // The flags that say which model runs where, and opening it.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,7 +63,7 @@ type opened struct {
 	whyCPU string       // why the CPU was chosen, if it was
 	kv     runner.KVDType
 
-	checking, loading, tuning time.Duration // of opening it: hashes, device and weights, measuring kernels
+	checking, loading, tuning time.Duration // of opening it: hashes, meanwhile device and weights, measuring kernels
 }
 
 func (o *opened) Close() {
@@ -93,22 +95,25 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	checking := time.Now()
-	bar := newLoadProgress("checking")
-	if !f.trust {
-		err = m.Verify(cmd.Context(), bar.update)
-	}
-	bar.done()
-	if err != nil {
-		m.Close()
-		return nil, fmt.Errorf("model %s: %w; convert it again, or copy it again from where it came from", f.name(), err)
-	}
-	o := &opened{model: m, kv: kv, checking: time.Since(checking)}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	check := f.check(ctx, m)
+	o := &opened{model: m, kv: kv}
 	if o.device, o.whyCPU, err = f.openDevice(cmd); err != nil {
+		cancel()
+		check.wait()
 		m.Close()
 		return nil, err
 	}
-	bar = newLoadProgress("loading")
+	// What is wrong with the files may be why something else fails.
+	failed := func(err error) (*opened, error) {
+		if damaged := check.wait(); damaged != nil {
+			err = damaged
+		}
+		o.closeUnopened()
+		return nil, err
+	}
+	bar := newLoadProgress("loading")
 	reopen := func(lost error) (gpu.Device, error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "\n%v; loading the model again\n", lost)
 		device, _, err := f.openDevice(cmd)
@@ -118,8 +123,7 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	var tok tokenizer.Interface
 	if m.HasTokenizer() {
 		if tok, err = readTokenizer(m); err != nil {
-			o.closeUnopened()
-			return nil, fmt.Errorf("model %s: %w", f.name(), err)
+			return failed(fmt.Errorf("model %s: %w", f.name(), err))
 		}
 	}
 	opt := engine.Options{Tokenizer: tok, Device: o.device, KVDType: kv, ContextTokens: f.context, PassTokens: f.pass, Progress: bar.update, Reopen: reopen, Fault: f.fault}
@@ -129,18 +133,64 @@ func (f *modelFlags) open(cmd *cobra.Command) (*opened, error) {
 	o.Engine, err = engine.Open(m, opt)
 	bar.done()
 	if err != nil {
-		o.closeUnopened()
+		return failed(err)
+	}
+	if err := check.wait(); err != nil {
+		o.Close()
 		return nil, err
 	}
-	o.loading = time.Since(begin) - o.checking
+	o.checking, o.loading = check.took, time.Since(begin)
 	if f.tune != "off" {
 		if err := o.tune(cmd); err != nil {
 			o.Close()
 			return nil, err
 		}
 	}
-	o.tuning = time.Since(begin) - o.checking - o.loading
+	o.tuning = time.Since(begin) - o.loading
 	return o, nil
+}
+
+// modelCheck is Model.Verify beside loading: the files are read once from a disk, and hashed by processors that have nothing else to
+// do. No token comes of a model before it is through.
+type modelCheck struct {
+	model string
+	done  chan struct{}
+	err   error         // once done
+	took  time.Duration // once done
+	bar   atomic.Pointer[loadProgress]
+}
+
+// check begins to check the files; --no-verify: nothing does.
+func (f *modelFlags) check(ctx context.Context, m *weights.Model) *modelCheck {
+	c := &modelCheck{model: f.name(), done: make(chan struct{})}
+	if f.trust {
+		close(c.done)
+		return c
+	}
+	begin := time.Now()
+	go func() {
+		c.err = m.Verify(ctx, func(done, total int64) {
+			if bar := c.bar.Load(); bar != nil {
+				bar.update(done, total)
+			}
+		})
+		c.took = time.Since(begin)
+		close(c.done)
+	}()
+	return c
+}
+
+// wait shows the progress from now on, until all is checked.
+func (c *modelCheck) wait() error {
+	bar := newLoadProgress("checking")
+	c.bar.Store(bar)
+	<-c.done
+	c.bar.Store(nil)
+	bar.done()
+	if c.err != nil {
+		return fmt.Errorf("model %s: %w; convert it again, or copy it again from where it came from", c.model, c.err)
+	}
+	return nil
 }
 
 func readTokenizer(m *weights.Model) (tokenizer.Interface, error) {
