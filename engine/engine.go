@@ -176,6 +176,9 @@ func (e *Engine) Tuning() (shapes map[string]forward.MatvecShape, complete bool)
 	return nil, true
 }
 
+// TuningRounds is how often Tune had better measure each way.
+const TuningRounds = 5
+
 // Tune measures how the device's kernels are best spread over threads and keeps the fastest, on a device that takes its place
 // too; on the CPU it does nothing.
 func (e *Engine) Tune(rounds int) ([]forward.TuneRow, error) {

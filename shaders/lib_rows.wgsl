@@ -43,12 +43,13 @@ struct RowSums {
 // With INPUT_SUMS: puts what the sums of each load begin with behind the inputs, which a barrier in front has brought; another one
 // behind it is needed.
 fn sum_inputs(tid: u32) {
+    let factor = vec4<f32>(-OFFSET) / scaled_input4(vec4<f32>(1.0)); // powers of two
     for (var load = tid; load < STAGE_LOADS; load += WORKGROUP_SIZE) {
         var sum = vec4<f32>(0.0);
         for (var j = 0u; j < VECS_PER_LOAD; j++) {
             sum += x4(load, j);
         }
-        xs[VECS_PER_LOAD * XS_STRIDE + load] = offset(sum);
+        xs[VECS_PER_LOAD * XS_STRIDE + load] = sum * factor;
     }
 }
 

@@ -32,7 +32,7 @@ type Spread struct {
 type ProductsShape struct {
 	Groups    int                 // workgroups, all at the same time
 	Workgroup int                 // threads of each, a multiple of 32
-	Spreads   [NumProducts]Spread // by product; all zero: chosen by Loads and Team
+	Spreads   [NumProducts]Spread // by product; all zero: AddTo chooses them by Loads and Team
 	Loads     int                 // of 16 bytes that a thread has under way
 	Team      int                 // threads of a row, at least
 	Halves    bool                // of quantized weights: see Options.Halves
@@ -245,7 +245,7 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 	if !ok {
 		return s, false
 	}
-	s.Spreads = plan.spreads
+	s.Spreads, s.Loads, s.Team = plan.spreads, 0, 0 // which the spreads have taken the place of
 	xs := 0
 	for i, p := range products {
 		v := plan.spreads[i]

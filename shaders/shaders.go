@@ -128,8 +128,10 @@ func expand(name, src string, opt Options) (string, error) {
 				pasted[0] += "_halves"
 			}
 		case "beside":
-			if pasted[0] += "_prefetch"; opt.Clear {
-				pasted[0] = "lib_beside_clear"
+			if opt.Clear {
+				pasted[0] += "_clear"
+			} else {
+				pasted[0] += "_prefetch"
 			}
 		case "kv":
 			pasted[0] = "kv_" + orDefault(opt.KV, "f16")

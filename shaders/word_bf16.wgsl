@@ -2,11 +2,7 @@
 
 const HELD: u32 = 0u;
 const INPUT_SUMS: u32 = 0u;
-
-// Not used.
-fn offset(input_sum: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(0.0);
-}
+const OFFSET: f32 = 0.0;
 
 // Four inputs as the products want them.
 fn scaled_input4(x: vec4<f32>) -> vec4<f32> {

@@ -1,12 +1,8 @@
 // Eight 4-bit numbers times their inputs, for dot_q4.wgsl.
 
 const HELD: u32 = TWO_23;
-const INPUT_SUMS: u32 = 0u; // 1: sums begin with offset of the sum of a load's inputs
-
-// Not used.
-fn offset(input_sum: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(0.0);
-}
+const INPUT_SUMS: u32 = 0u; // 1: numbers are too large by OFFSET: sums begin with -OFFSET times the sum of a load's inputs
+const OFFSET: f32 = 0.0;
 
 // Four inputs as the products want them: scaled once, where they are brought, instead of the weights.
 fn scaled_input4(x: vec4<f32>) -> vec4<f32> {

@@ -155,7 +155,7 @@ func (f *benchFlags) run(cmd *cobra.Command) (*benchReport, error) {
 		}
 	}
 	if f.showTuning {
-		if rep.Tuning, err = e.Tune(tuningRounds); err != nil {
+		if rep.Tuning, err = e.Tune(engine.TuningRounds); err != nil {
 			return nil, err
 		}
 	}

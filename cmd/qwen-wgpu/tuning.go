@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
@@ -80,13 +81,11 @@ func (o *opened) tune(cmd *cobra.Command) error {
 		return nil
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "measuring how this model's kernels run best on %s (once)\n", o.device.Info().Name)
-	if _, err := o.Tune(tuningRounds); err != nil {
+	if _, err := o.Tune(engine.TuningRounds); err != nil {
 		return err
 	}
 	return o.saveTuning(cmd)
 }
-
-const tuningRounds = 5
 
 // saveTuning keeps what was measured; a cache that cannot be written is not an error.
 func (o *opened) saveTuning(cmd *cobra.Command) error {

@@ -7,12 +7,10 @@ package main
 import (
 	"encoding/json"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
-
-// tuneRounds is how often each way is measured unless the request says otherwise.
-const tuneRounds = 5
 
 // shapes are those of one adapter, as engine.Tuning gives them.
 type shapes map[string]forward.MatvecShape
@@ -48,7 +46,7 @@ func (p *program) tune(r *request) (any, error) {
 	if info := p.device.Info(); info.Type == "cpu" {
 		return nil, invalidf("%s is a processor, which would take long to measure and gain nothing", info.Name)
 	}
-	rounds := tuneRounds
+	rounds := engine.TuningRounds
 	if r.Repetitions > 0 {
 		rounds = r.Repetitions
 	}

@@ -182,7 +182,7 @@ const lmHead = "lm_head"
 // recordHead records the final norm and lm_head for one row of x.
 func (r *Runner) recordHead() (err error) {
 	r.lmHeadSteps, err = r.matvec(lmHead, "rmsnorm_lm_head", r.head, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{r.state(), r.whole(bufX), gpu.Whole(r.norm), gpu.Whole(p.data), r.whole(bufLogits)}
+		return []gpu.Binding{r.state(), r.whole(bufX), r.norm, gpu.Whole(p.data), r.whole(bufLogits)}
 	})
 	return err
 }

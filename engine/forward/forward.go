@@ -70,9 +70,9 @@ type Runner struct {
 	buffers []gpu.Buffer // everything to release
 	act     []gpu.Buffer // activations, by buf* constant
 	layers  []layer
-	head    *matrix    // lm_head, or the embedding it is tied to
-	norm    gpu.Buffer // [hiddenPad] f32, behind the last layer
-	norms   gpu.Buffer // by layer the input_layernorm, then the post_attention_layernorm, normBytes apart
+	head    *matrix     // lm_head, or the embedding it is tied to
+	norm    gpu.Binding // the final one of norms
+	norms   gpu.Buffer  // [hiddenPad] f32 each, normBytes apart: by layer input_layernorm and post_attention_layernorm, then norm
 
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 

@@ -40,7 +40,7 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 		r.act = append(r.act, b)
 	}
 	var err error
-	if r.norms, err = l.buffer("norms", uint64(2*r.shape.NumHiddenLayers)*r.shape.normBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+	if r.norms, err = l.buffer("norms", uint64(2*r.shape.NumHiddenLayers+1)*r.shape.normBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
 		return err
 	}
 	if err := l.writeRope(); err != nil {
@@ -102,17 +102,8 @@ func floatBytes(values []float32) []byte {
 	return raw
 }
 
-// vector uploads a norm's gain [n].
-func (l *loader) vector(name string, n int) (gpu.Buffer, error) {
-	v, err := l.model.Vector(name)
-	if err != nil {
-		return nil, err
-	}
-	return l.floats(name, v, n)
-}
-
-// layerNorm uploads norm i of all layers' norms.
-func (l *loader) layerNorm(i int, name string) (gpu.Binding, error) {
+// gain uploads the gain of a norm, number i of norms.
+func (l *loader) gain(i int, name string) (gpu.Binding, error) {
 	b := gpu.Binding{Buffer: l.norms, Offset: uint64(i) * l.shape.normBytes(), Size: uint64(4 * l.shape.hiddenPad)}
 	v, err := l.model.Vector(name)
 	if err != nil {
@@ -329,11 +320,10 @@ func (l *loader) ends() error {
 			return err
 		}
 	}
-	norm, err := l.vector("norm", s.hiddenPad)
-	if err != nil {
+	r.head = head
+	if r.norm, err = l.gain(2*s.NumHiddenLayers, "norm"); err != nil {
 		return err
 	}
-	r.head, r.norm = head, norm
 	if err := r.recordHead(); err != nil {
 		return err
 	}
@@ -362,10 +352,10 @@ func (l *loader) layer(i int) error {
 		}
 	}
 	var err error
-	if w.inputNorm, err = l.layerNorm(2*i, name("input_layernorm")); err != nil {
+	if w.inputNorm, err = l.gain(2*i, name("input_layernorm")); err != nil {
 		return err
 	}
-	if w.postNorm, err = l.layerNorm(2*i+1, name("post_attention_layernorm")); err != nil {
+	if w.postNorm, err = l.gain(2*i+1, name("post_attention_layernorm")); err != nil {
 		return err
 	}
 	q, err := l.model.Vector(name("q_norm"))

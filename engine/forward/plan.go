@@ -260,7 +260,7 @@ const (
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.
 func (s *shape) tokensOffset() uint64 { return stateBytes }
 
-// normBytes is from one norm of the layers to the next.
+// normBytes is from one norm to the next.
 func (s *shape) normBytes() uint64 { return uint64(roundUp(4*s.hiddenPad, bindAlignment)) }
 
 // exchangeAt is where in x, in words behind the rows, layer_products has its exchange of exchangeWords: a word that tells that a wait

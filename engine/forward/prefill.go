@@ -149,7 +149,7 @@ func (r *Runner) finalNormSteps() ([]dispatch, error) {
 		func(n passSize) [3]uint32 {
 			return [3]uint32{uint32((s.hiddenPad/4 + 63) / 64), uint32(n.tokens), 1}
 		},
-		r.state(), r.whole(bufX), gpu.Whole(r.norm), r.whole(bufInvRMS), r.whole(bufNormed))
+		r.state(), r.whole(bufX), r.norm, r.whole(bufInvRMS), r.whole(bufNormed))
 	return append(rms, norm), err
 }
 

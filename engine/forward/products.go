@@ -274,7 +274,8 @@ func (r *Runner) addProducts(choices []*layerProducts, shapes []shaders.Products
 			if err != nil {
 				return err
 			}
-			if p != nil && !slices.ContainsFunc(choices, p.like) && !slices.ContainsFunc(recorded, p.like) {
+			known := func(q *layerProducts) bool { return q != nil && q.shape == p.shape }
+			if p != nil && !slices.ContainsFunc(choices, known) && !slices.ContainsFunc(recorded, known) {
 				recorded = append(recorded, p)
 			}
 		}
@@ -287,11 +288,6 @@ func (r *Runner) addProducts(choices []*layerProducts, shapes []shaders.Products
 		}
 	}
 	return choices, err
-}
-
-// like tells whether q is the same kernel.
-func (p *layerProducts) like(q *layerProducts) bool {
-	return q != nil && p.shape.Groups == q.shape.Groups && p.shape.Workgroup == q.shape.Workgroup && p.shape.Spreads == q.shape.Spreads && p.shape.Halves == q.shape.Halves
 }
 
 // timeProducts times decode steps with each of choices and returns the fastest; the first, unless another is faster by more than
@@ -348,7 +344,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Loads: p.shape.Loads, ThreadsPerRow: p.shape.Team, Halves: p.shape.Halves}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves}
 }
 
 // layerBytes is what the products of all layers read.

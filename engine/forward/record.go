@@ -151,16 +151,18 @@ func (r *Runner) decodeSegments(numSplits int, products *layerProducts) []segmen
 		attnOut := r.layers[i].attnOut(numSplits)
 		l, name := &r.layers[i].decode, func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
 		attn := tapPoint{name: name("attn"), read: func() ([]float32, error) { return r.readSplits(numSplits) }}
-		attention := slices.Clone(l.attention)
+		attention := l.attention
+		if products != nil {
+			attention = r.clearing[i : i+1]
+		}
 		if numSplits > fusedSplits {
 			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)
-			attention = slices.Concat(l.attention, r.combineSteps)
+			attention = slices.Concat(attention, r.combineSteps)
 		}
 		if products != nil {
 			if i == 0 {
 				segs = append(segs, segment{dispatches: l.rmsnormQKV})
 			}
-			attention[0] = r.clearing[i]
 			segs = append(segs, segment{dispatches: attention}, segment{dispatches: products.behind(i, numSplits)})
 			continue
 		}

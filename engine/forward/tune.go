@@ -148,31 +148,21 @@ func (r *Runner) tuneMatvecs(names []string, rounds int) ([]TuneRow, error) {
 	if err := timeContests(contests, rounds); err != nil {
 		return nil, err
 	}
-	var large []*contest
-	for _, c := range contests {
-		shapes := c.inBlocks()
-		if len(shapes) == 0 {
-			continue
-		}
-		large = append(large, c)
-		if err := c.add(shapes...); err != nil {
-			return nil, err
-		}
-	}
-	if err := timeContests(large, rounds); err != nil {
-		return nil, err
-	}
-	var quantized []*contest
-	for _, c := range contests {
-		if shapes := c.inHalves(); len(shapes) > 0 && r.halves() {
-			quantized = append(quantized, c)
+	for _, variants := range []func(*contest) []MatvecShape{(*contest).inBlocks, (*contest).inHalves} {
+		var again []*contest
+		for _, c := range contests {
+			shapes := variants(c)
+			if len(shapes) == 0 {
+				continue
+			}
+			again = append(again, c)
 			if err := c.add(shapes...); err != nil {
 				return nil, err
 			}
 		}
-	}
-	if err := timeContests(quantized, rounds); err != nil {
-		return nil, err
+		if err := timeContests(again, rounds); err != nil {
+			return nil, err
+		}
 	}
 	var rows []TuneRow
 	for _, c := range contests {
@@ -353,12 +343,12 @@ func (c *contest) inBlocks() []MatvecShape {
 	return shapes
 }
 
-// inHalves are the best two shapes with halves, where the weights are quantized.
+// inHalves are the best two shapes with halves, where the weights are quantized and the device can.
 func (c *contest) inHalves() (shapes []MatvecShape) {
 	m, order := c.r.tunedMatrix(c.name), c.ranking()
 	for _, i := range order[:min(2, len(order))] {
 		v := c.rows[i].MatvecShape
-		if v.Halves = true; fitsMatvec(v, m, c.r.dev.Limits()) {
+		if v.Halves = true; fitsMatvec(v, m, c.r.dev.Limits()) && c.r.halves() {
 			shapes = append(shapes, v)
 		}
 	}

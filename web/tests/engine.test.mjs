@@ -253,6 +253,7 @@ test("Node: cost and memory of 2000 tokens at 28 layers", async (t) => {
   const dispatches = 200 * (5 * 28 + 4); // embed, lm_head and two of sampling
   assert.ok(counts.dispatchWorkgroups <= dispatches + 200, `${counts.dispatchWorkgroups} dispatches, ${dispatches} are enough for 200 tokens`); // and the prompt's
   assert.ok(counts.submit <= 200 / 8, `${counts.submit} submissions for 200 tokens`);
+  // So it is below 0.5 ms wherever the calls alone take less than 0.4.
   assert.ok(best.engine - best.calls < 0.1, `${best.engine} ms for each token, of which the WebGPU calls alone take ${best.calls}`);
 });
 
