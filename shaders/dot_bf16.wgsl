@@ -7,8 +7,8 @@ fn scale_shift(load: u32) -> u32 {
     return 0u;
 }
 
-fn load_scale(load: u32, shift: u32) -> f32 {
-    return 1.0;
+fn scale_word(load: u32) -> u32 {
+    return 0u;
 }
 
 fn add_load(acc: vec4<f32>, w: vec4<u32>, x0: vec4<f32>, x1: vec4<f32>) -> vec4<f32> {

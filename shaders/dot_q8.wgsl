@@ -7,9 +7,9 @@ fn scale_shift(load: u32) -> u32 {
     return flat_shift(load >> 1u);
 }
 
-// The scale of a load, with its scale_shift.
-fn load_scale(load: u32, shift: u32) -> f32 {
-    return flat_scale(load >> 1u, shift);
+// The word that the scale of a load is in.
+fn scale_word(load: u32) -> u32 {
+    return scales[load >> 2u];
 }
 
 // Adds one word of every row.

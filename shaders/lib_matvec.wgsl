@@ -98,7 +98,7 @@ fn unknown_zero(num_groups: vec3<u32>) -> u32 {
 fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     held = HELD + zero;
     let lane = tid % THREADS_PER_ROW;
-    let shift = scale_shift(lane);
+    set_lane(lane);
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
     let from_a = min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
     let from_b = min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
@@ -112,18 +112,18 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             for (var round = 0u; round < STAGE_ROUNDS; round += UNROLL) {
                 let load = round * THREADS_PER_ROW + lane; // of the stage
                 let at = stage * STAGE_LOADS + load;
-                let w0 = load_rows(from_a, from_b, in_row(at), shift);
+                let w0 = load_rows(from_a, from_b, in_row(at));
                 var w1: RowLoads;
                 var w2: RowLoads;
                 var w3: RowLoads;
                 if (UNROLL > 1u) {
-                    w1 = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW), shift);
+                    w1 = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW));
                 }
                 if (UNROLL > 2u) {
-                    w2 = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW), shift);
+                    w2 = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW));
                 }
                 if (UNROLL > 3u) {
-                    w3 = load_rows(from_a, from_b, in_row(at + 3u * THREADS_PER_ROW), shift);
+                    w3 = load_rows(from_a, from_b, in_row(at + 3u * THREADS_PER_ROW));
                 }
                 if (DIRECT == 0u && round == 0u && bring) {
                     // Behind the first loads, which are under way meanwhile.
@@ -157,7 +157,7 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
         // a loop (zero): unrolled, the kernels of a layer would not fit into the instruction cache together.
         var even: RowLoads;
         if (BLOCKS == 1u || block == 0u) {
-            even = load_rows(from_a, from_b, in_row(lane), shift);
+            even = load_rows(from_a, from_b, in_row(lane));
         } else {
             even = ahead;
         }
@@ -179,12 +179,12 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             for (var round = 0u; round < STAGE_ROUNDS + zero; round += 2u) {
                 let load = round * THREADS_PER_ROW + lane;
                 let at = stage * STAGE_LOADS + load;
-                let odd = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW), shift);
+                let odd = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW));
                 add_products(even, load);
                 if (BLOCKS > 1u && stage * STAGE_ROUNDS + round + 2u >= ROUNDS) {
-                    even = load_rows(in_next_block(from_a), in_next_block(from_b), in_row(lane), shift);
+                    even = load_rows(in_next_block(from_a), in_next_block(from_b), in_row(lane));
                 } else {
-                    even = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW), shift);
+                    even = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW));
                 }
                 if (stage * STAGE_ROUNDS + round + 1u < ROUNDS) {
                     add_products(odd, load + THREADS_PER_ROW);

@@ -33,7 +33,7 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
 }
 
 // Load `load` of the rows from `row` on. Past the last row, and past a row's end, where inputs are zero, the last is loaded again.
-fn load_step(row: u32, load: u32, lane_shift: u32) -> RowLoads {
+fn load_step(row: u32, load: u32) -> RowLoads {
     var rows_a = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
     var rows_b = rows_a + vec4<u32>(4u);
     var at = load;
@@ -44,7 +44,7 @@ fn load_step(row: u32, load: u32, lane_shift: u32) -> RowLoads {
     if (LOADS_PER_ROW % THREADS_PER_ROW != 0u) {
         at = min(load, LOADS_PER_ROW - 1u);
     }
-    return load_rows(rows_a * LOADS_PER_ROW, rows_b * LOADS_PER_ROW, at, lane_shift);
+    return load_rows(rows_a * LOADS_PER_ROW, rows_b * LOADS_PER_ROW, at);
 }
 
 // Where number `at` of the stage is in xs.
@@ -197,17 +197,17 @@ fn inv_rms() -> f32 {
 }
 
 // Round `round` of the rows from `row` on, or behind TURNS of the rows of the workgroup's next block, if there is one.
-fn load_ahead(row: u32, round: u32, more: bool, lane: u32, lane_shift: u32) -> RowLoads {
+fn load_ahead(row: u32, round: u32, more: bool, lane: u32) -> RowLoads {
     var w: RowLoads;
     if (BLOCKS == 1u) {
         if (round < ROUNDS) {
-            w = load_step(row, round * THREADS_PER_ROW + lane, lane_shift);
+            w = load_step(row, round * THREADS_PER_ROW + lane);
         }
     } else {
         let here = round < TURNS;
         let at = select(round - TURNS, round, here);
         if ((here || more) && at < ROUNDS) {
-            w = load_step(select(row + GROUPS * BLOCK_ROWS, row, here), at * THREADS_PER_ROW + lane, lane_shift);
+            w = load_step(select(row + GROUPS * BLOCK_ROWS, row, here), at * THREADS_PER_ROW + lane);
         }
     }
     return w;
@@ -221,22 +221,22 @@ fn run(group: u32, tid: u32, zero: u32) {
     }
     held = HELD + zero;
     let lane = tid % THREADS_PER_ROW;
-    let lane_shift = scale_shift(lane);
+    set_lane(lane);
     let team_row = tid / THREADS_PER_ROW * ROWS;
     let stored = select(tid, 2u * tid, PAIRS == 1u);
     let first_row = group * BLOCK_ROWS + team_row;
-    var w0 = load_ahead(first_row, 0u, false, lane, lane_shift);
+    var w0 = load_ahead(first_row, 0u, false, lane);
     var w1: RowLoads;
     var w2: RowLoads;
     var w3: RowLoads;
     if (DEPTH > 1u) {
-        w1 = load_ahead(first_row, 1u, false, lane, lane_shift);
+        w1 = load_ahead(first_row, 1u, false, lane);
     }
     if (DEPTH > 2u) {
-        w2 = load_ahead(first_row, 2u, false, lane, lane_shift);
+        w2 = load_ahead(first_row, 2u, false, lane);
     }
     if (DEPTH > 3u) {
-        w3 = load_ahead(first_row, 3u, false, lane, lane_shift);
+        w3 = load_ahead(first_row, 3u, false, lane);
     }
     var turn = 0u; // the first row's place in shares
     for (var i = 0u; i < select(1u, BLOCKS + zero, BLOCKS > 1u); i++) {
@@ -279,27 +279,27 @@ fn run(group: u32, tid: u32, zero: u32) {
                 let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
                 if (DEPTH == 1u) {
                     let current = w0;
-                    w0 = load_ahead(row, round + 1u, more, lane, lane_shift);
+                    w0 = load_ahead(row, round + 1u, more, lane);
                     add_products(current, load);
                 } else {
                     add_products(w0, load);
-                    w0 = load_ahead(row, round + DEPTH, more, lane, lane_shift);
+                    w0 = load_ahead(row, round + DEPTH, more, lane);
                     if (ROUNDS % DEPTH == 0u || round + 1u < end) {
                         add_products(w1, load + THREADS_PER_ROW);
                     }
-                    w1 = load_ahead(row, round + DEPTH + 1u, more, lane, lane_shift);
+                    w1 = load_ahead(row, round + DEPTH + 1u, more, lane);
                 }
                 if (DEPTH > 2u) {
                     if (ROUNDS % DEPTH == 0u || round + 2u < end) {
                         add_products(w2, load + 2u * THREADS_PER_ROW);
                     }
-                    w2 = load_ahead(row, round + DEPTH + 2u, more, lane, lane_shift);
+                    w2 = load_ahead(row, round + DEPTH + 2u, more, lane);
                 }
                 if (DEPTH > 3u) {
                     if (ROUNDS % DEPTH == 0u || round + 3u < end) {
                         add_products(w3, load + 3u * THREADS_PER_ROW);
                     }
-                    w3 = load_ahead(row, round + DEPTH + 3u, more, lane, lane_shift);
+                    w3 = load_ahead(row, round + DEPTH + 3u, more, lane);
                 }
             }
         }

@@ -5,6 +5,7 @@
 override ROWS: u32 = 4u; // that a thread works on together, at most 8
 
 var<private> held: u32;        // HELD in a register: as a constant it would be written into an instruction of its own for every weight
+var<private> lane_shift: u32;  // see set_lane
 var<private> acc_0: vec4<f32>; // a row's sum in four parts: one addition a number, and none across
 var<private> acc_1: vec4<f32>;
 var<private> acc_2: vec4<f32>;
@@ -24,8 +25,8 @@ struct RowLoads {
     f: vec4<u32>,
     g: vec4<u32>,
     h: vec4<u32>,
-    scale_a: vec4<f32>,
-    scale_b: vec4<f32>,
+    scale_a: vec4<u32>, // see scale_bits
+    scale_b: vec4<u32>,
 }
 
 // Sums of up to eight rows over one load, before their scales.
@@ -76,71 +77,87 @@ fn clear_rows() {
 
 // Adds a load's sums with their scales to the rows'; for the quantized formats.
 fn add_scaled(s: RowSums, w: RowLoads) {
-    acc_0 = fma(vec4<f32>(w.scale_a.x), s.a, acc_0);
+    let scale_a = scales4(w.scale_a);
+    let scale_b = scales4(w.scale_b);
+    acc_0 = fma(vec4<f32>(scale_a.x), s.a, acc_0);
     if (ROWS > 1u) {
-        acc_1 = fma(vec4<f32>(w.scale_a.y), s.b, acc_1);
+        acc_1 = fma(vec4<f32>(scale_a.y), s.b, acc_1);
     }
     if (ROWS > 2u) {
-        acc_2 = fma(vec4<f32>(w.scale_a.z), s.c, acc_2);
+        acc_2 = fma(vec4<f32>(scale_a.z), s.c, acc_2);
     }
     if (ROWS > 3u) {
-        acc_3 = fma(vec4<f32>(w.scale_a.w), s.d, acc_3);
+        acc_3 = fma(vec4<f32>(scale_a.w), s.d, acc_3);
     }
     if (ROWS > 4u) {
-        acc_4 = fma(vec4<f32>(w.scale_b.x), s.e, acc_4);
+        acc_4 = fma(vec4<f32>(scale_b.x), s.e, acc_4);
     }
     if (ROWS > 5u) {
-        acc_5 = fma(vec4<f32>(w.scale_b.y), s.f, acc_5);
+        acc_5 = fma(vec4<f32>(scale_b.y), s.f, acc_5);
     }
     if (ROWS > 6u) {
-        acc_6 = fma(vec4<f32>(w.scale_b.z), s.g, acc_6);
+        acc_6 = fma(vec4<f32>(scale_b.z), s.g, acc_6);
     }
     if (ROWS > 7u) {
-        acc_7 = fma(vec4<f32>(w.scale_b.w), s.h, acc_7);
+        acc_7 = fma(vec4<f32>(scale_b.w), s.h, acc_7);
     }
 }
 
-// The scale of a load. Those of a lane's loads are all in the same place of their words, lane_shift, where teams and rows have whole
-// periods.
-fn scale_of(load: u32, lane_shift: u32) -> f32 {
+// What is loaded for the scale of a load: the word that it is in, from bit lane_shift on, and not yet the number: made of the word here,
+// it would be waited for before the loads in front are multiplied.
+fn scale_bits(load: u32) -> u32 {
     if (LOADS_PER_ROW % SCALE_PERIOD == 0u && THREADS_PER_ROW % SCALE_PERIOD == 0u) {
-        return load_scale(load, lane_shift);
+        return scale_word(load);
     }
-    return load_scale(load, scale_shift(load));
+    return scale_word(load) >> scale_shift(load);
 }
 
-// Load `at` of the rows that start at loads from_a.x to from_b.w. lane_shift is scale_shift of the thread's lane.
-fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, at: u32, lane_shift: u32) -> RowLoads {
+// Where the scales of a lane's loads are in their words: in the same place where teams and rows have whole periods, else at bit 0, where
+// scale_bits puts them.
+fn set_lane(lane: u32) {
+    lane_shift = 0u;
+    if (LOADS_PER_ROW % SCALE_PERIOD == 0u && THREADS_PER_ROW % SCALE_PERIOD == 0u) {
+        lane_shift = scale_shift(lane);
+    }
+}
+
+fn scales4(bits: vec4<u32>) -> vec4<f32> {
+    let b = bits >> vec4<u32>(lane_shift);
+    return vec4<f32>(unpack2x16float(b.x).x, unpack2x16float(b.y).x, unpack2x16float(b.z).x, unpack2x16float(b.w).x);
+}
+
+// Load `at` of the rows that start at loads from_a.x to from_b.w.
+fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, at: u32) -> RowLoads {
     var w: RowLoads;
     w.a = weights[from_a.x + at];
-    w.scale_a.x = scale_of(from_a.x + at, lane_shift);
+    w.scale_a.x = scale_bits(from_a.x + at);
     if (ROWS > 1u) {
         w.b = weights[from_a.y + at];
-        w.scale_a.y = scale_of(from_a.y + at, lane_shift);
+        w.scale_a.y = scale_bits(from_a.y + at);
     }
     if (ROWS > 2u) {
         w.c = weights[from_a.z + at];
-        w.scale_a.z = scale_of(from_a.z + at, lane_shift);
+        w.scale_a.z = scale_bits(from_a.z + at);
     }
     if (ROWS > 3u) {
         w.d = weights[from_a.w + at];
-        w.scale_a.w = scale_of(from_a.w + at, lane_shift);
+        w.scale_a.w = scale_bits(from_a.w + at);
     }
     if (ROWS > 4u) {
         w.e = weights[from_b.x + at];
-        w.scale_b.x = scale_of(from_b.x + at, lane_shift);
+        w.scale_b.x = scale_bits(from_b.x + at);
     }
     if (ROWS > 5u) {
         w.f = weights[from_b.y + at];
-        w.scale_b.y = scale_of(from_b.y + at, lane_shift);
+        w.scale_b.y = scale_bits(from_b.y + at);
     }
     if (ROWS > 6u) {
         w.g = weights[from_b.z + at];
-        w.scale_b.z = scale_of(from_b.z + at, lane_shift);
+        w.scale_b.z = scale_bits(from_b.z + at);
     }
     if (ROWS > 7u) {
         w.h = weights[from_b.w + at];
-        w.scale_b.w = scale_of(from_b.w + at, lane_shift);
+        w.scale_b.w = scale_bits(from_b.w + at);
     }
     return w;
 }

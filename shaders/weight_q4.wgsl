@@ -38,14 +38,9 @@ fn flat_shift(i: u32) -> u32 {
     return i % 2u * 16u;
 }
 
-// Scale i, with its flat_shift.
-fn flat_scale(i: u32, shift: u32) -> f32 {
-    return unpack2x16float(scales[i >> 1u] >> shift).x;
-}
-
 fn scale_at(row: u32, group: u32) -> f32 {
     let i = row * LOADS_PER_ROW + group;
-    return flat_scale(i, flat_shift(i));
+    return unpack2x16float(scales[i >> 1u] >> flat_shift(i)).x;
 }
 
 // Weights [8*k8, 8*k8+8) of a row.
