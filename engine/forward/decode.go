@@ -200,12 +200,14 @@ type MatvecShape = shaders.MatvecShape
 
 // fitsMatvec tells whether v can run on m; a damaged tuning file might say anything.
 func fitsMatvec(v MatvecShape, m *matrix, limits gpu.Limits) bool {
-	return v.Fits(m.kPad, string(m.dtype), matvecBytes(limits), matvecThreads(limits))
+	return v.Fits(m.kPad, string(m.dtype), matvecBytes(v, limits), matvecThreads(limits))
 }
 
-// matvecBytes is how much workgroup memory a matrix-vector kernel may take: more would leave too few workgroups room at a
+// matvecBytes is how much workgroup memory a matrix-vector kernel may take in a shape: more would leave too few workgroups room at a
 // time.
-func matvecBytes(limits gpu.Limits) int { return int(min(limits.MaxWorkgroupStorageBytes, 28<<10)) }
+func matvecBytes(v MatvecShape, limits gpu.Limits) int {
+	return min(int(limits.MaxWorkgroupStorageBytes), 28<<10*max(v.Workgroup/256, 1))
+}
 
 // matvecThreads is how many threads a workgroup of a matrix-vector kernel may have.
 func matvecThreads(limits gpu.Limits) int {
@@ -250,7 +252,7 @@ func (r *Runner) matvec(name, kernel string, m *matrix, opt shaders.Options, bin
 		}
 	}
 	opt.Weight = string(m.dtype)
-	v.AddTo(&opt, m.kPad, matvecBytes(r.dev.Limits()))
+	v.AddTo(&opt, m.kPad, matvecBytes(v, r.dev.Limits()))
 	opt.UseSubgroups(r.subgroups)
 	rowsPerGroup := v.GroupRows()
 	var steps []dispatch

@@ -76,25 +76,26 @@ type Runner struct {
 
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 
-	subgroups   int   // threads of each, 0: decode products do without
-	halvesExact *bool // see halves
-	kernels     map[string]gpu.Kernel
-	loading     bool                   // kernels need not be compiled yet
-	compiling   []func() error         // what they wait for
-	tuned       map[string]MatvecShape // by tuningKey
-	groups      []gpu.BindGroup
-	decode      map[int]*gpu.Pass      // by number of splits
-	decodeAhead map[aheadKey]*gpu.Pass // likewise, with lm_head and sampling
-	sampleFull  bool                   // draws are from the whole vocabulary
-	ahead       ahead
-	aheadPasses []*gpu.Pass    // scratch for SampleAhead
-	products    *layerProducts // in place of four dispatches a layer; nil: none
-	clearing    []dispatch     // attention in front of layer_products, by layer, once recorded
-	numSampled  uint32         // tokens drawn on the device, as its pass state counts them
-	copySteps   []dispatch     // copy-on-write, one a layer
-	pageTable   []uint32       // as last written
-	step        []byte         // scratch for the step buffer
-	logitBytes  []byte
+	subgroups     int   // threads of each, 0: decode products do without
+	halvesExact   *bool // see halves
+	numProcessors int   // see processors; 0: not known
+	kernels       map[string]gpu.Kernel
+	loading       bool                   // kernels need not be compiled yet
+	compiling     []func() error         // what they wait for
+	tuned         map[string]MatvecShape // by tuningKey
+	groups        []gpu.BindGroup
+	decode        map[int]*gpu.Pass      // by number of splits
+	decodeAhead   map[aheadKey]*gpu.Pass // likewise, with lm_head and sampling
+	sampleFull    bool                   // draws are from the whole vocabulary
+	ahead         ahead
+	aheadPasses   []*gpu.Pass    // scratch for SampleAhead
+	products      *layerProducts // in place of four dispatches a layer; nil: none
+	clearing      []dispatch     // attention in front of layer_products, by layer, once recorded
+	numSampled    uint32         // tokens drawn on the device, as its pass state counts them
+	copySteps     []dispatch     // copy-on-write, one a layer
+	pageTable     []uint32       // as last written
+	step          []byte         // scratch for the step buffer
+	logitBytes    []byte
 }
 
 // part is a range of a matrix's rows in device memory.

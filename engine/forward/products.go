@@ -223,6 +223,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	r.numProcessors = groups
 	var shapes []shaders.ProductsShape
 	for _, c := range productCandidates[r.layers[0].weights.gateUp.dtype] {
 		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team})

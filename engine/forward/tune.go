@@ -42,8 +42,8 @@ func tuneCandidates(m *matrix, limits gpu.Limits) []MatvecShape {
 var candidateShapes = map[weights.DType][]MatvecShape{
 	weights.BF16: append(staged("2x16/128 2x64/256 4x64/256"),
 		direct("2x64/128 2x64/256 2x128/128 2x128/256 2x256/256 4x64/128 4x128/128")...),
-	weights.Q8: staged("1x64/256 2x16/256 2x32/256 2x64/256 2x128/256 4x32/256 4x64/256 8x16/256"),
-	weights.Q4: staged("1x32/256 1x64/256 2x16/256 2x32/256 2x64/256 4x8/256 4x16/256 4x32/256 4x64/256 8x16/128"),
+	weights.Q8: staged("1x64/256 2x16/256 2x32/256 2x64/256 2x128/256 4x32/256 4x64/256 8x16/256 2x32/512 4x16/512 4x32/512"),
+	weights.Q4: staged("1x32/256 1x64/256 2x16/256 2x32/256 2x64/256 4x8/256 4x16/256 4x32/256 4x64/256 8x16/128 2x16/512 4x8/512 4x16/512 4x32/512"),
 }
 
 func staged(list string) []MatvecShape { return parseShapes(list, false) }
@@ -324,7 +324,11 @@ func (c *contest) ranking() []int {
 // inBlocks are the best two shapes with several blocks of rows a workgroup, so that inputs are brought less often and no few
 // workgroups are left over at the end, while there are at least minBlockGroups workgroups.
 func (c *contest) inBlocks() []MatvecShape {
-	const minBlockGroups, maxBlockGroups = 128, 1600
+	const maxBlockGroups = 1600
+	minBlockGroups := 128
+	if p := c.r.numProcessors; p > 0 {
+		minBlockGroups = min(minBlockGroups, p*9/10)
+	}
 	rows := 0
 	for _, p := range c.r.tunedMatrix(c.name).parts {
 		rows = max(rows, p.rows)
@@ -334,7 +338,13 @@ func (c *contest) inBlocks() []MatvecShape {
 	for _, i := range order[:min(2, len(order))] {
 		v := c.rows[i].MatvecShape
 		groups := (rows + v.GroupRows() - 1) / v.GroupRows()
-		for _, v.Blocks = range []int{2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64} {
+		tried := []int{2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}
+		for each := 1; each <= 4 && c.r.numProcessors > 0; each++ { // as many blocks for every processor
+			if n := (groups + each*c.r.numProcessors - 1) / (each * c.r.numProcessors); n > 1 && !slices.Contains(tried, n) {
+				tried = append(tried, n)
+			}
+		}
+		for _, v.Blocks = range tried {
 			if n := groups / v.Blocks; n >= minBlockGroups && n <= maxBlockGroups {
 				shapes = append(shapes, v)
 			}
