@@ -20,12 +20,8 @@ fn random_bits(position: u32) -> u32 {
     return c.x >> 8u;
 }
 
-// Hands the token to the host, counts it, and leaves the state of the next decode pass, which runs it.
-fn advance(id: u32, failed: bool, log_prob: f32) {
-    sampled[pass_state[5] % RING] = vec2<u32>(select(id, 0xffffffffu, failed), bitcast<u32>(log_prob));
-    let st = vocab_state[id];
-    vocab_state[id] = vec2<u32>((st.x | SEEN) + 1u, st.y);
-    let position = pass_state[2]; // tokens before this one
+// Leaves the state of the next decode pass, behind `position` tokens and `number` draws, but for its token.
+fn step_pass(position: u32, number: u32) {
     let length = position + 1u;
     var splits = 1u;
     while (splits < FUSED_SPLITS && length > SHORT_SPLIT * splits) {
@@ -36,9 +32,15 @@ fn advance(id: u32, failed: bool, log_prob: f32) {
     }
     pass_state[0] = 1u;
     pass_state[1] = position;
-    pass_state[2] = position + 1u;
+    pass_state[2] = length;
     pass_state[3] = splits;
     pass_state[4] = 0u;
-    pass_state[5] += 1u;
+    pass_state[5] = number + 1u;
+}
+
+// Hands the token to the host as draw `number` and to the next pass, and counts it in its vocab_state.
+fn deliver(id: u32, number: u32, failed: bool, log_prob: f32, st: vec2<u32>) {
+    sampled[number % RING] = vec2<u32>(select(id, 0xffffffffu, failed), bitcast<u32>(log_prob));
     pass_state[TOKENS] = id;
+    vocab_state[id] = vec2<u32>((st.x | SEEN) + 1u, st.y);
 }

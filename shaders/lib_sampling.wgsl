@@ -1,5 +1,5 @@
 // Scores of a row of logits, as engine/sampling defines them: penalties and bias applied, forbidden tokens lowest.
-// Included by kernels that declare `params: Sampling`, `logits: array<f32>` and `vocab_state: array<vec2<u32>>`.
+// Included by kernels that declare `VOCAB`, `params: Sampling`, `logits: array<f32>` and `vocab_state: array<vec2<u32>>`.
 
 struct Sampling {
     seed_lo: u32,
@@ -26,13 +26,12 @@ const SEEN: u32 = 0x80000000u;
 
 // vocab_state[id]: x = how often generated, with SEEN set if it stands anywhere in the text; y = bits of the logit bias,
 // those of -infinity forbid the token.
-fn score(id: u32) -> f32 {
+fn adjusted(id: u32, logit: f32, st: vec2<u32>) -> f32 {
     if (id >= params.allowed) {
         return LOWEST;
     }
-    var s = logits[id];
+    var s = logit;
     if (params.adjust != 0u) {
-        let st = vocab_state[id];
         if ((st.x & SEEN) != 0u) {
             s = select(s * params.repetition, s / params.repetition, s > 0.0);
         }
@@ -46,6 +45,35 @@ fn score(id: u32) -> f32 {
         s += bitcast<f32>(st.y);
     }
     return s;
+}
+
+fn score(id: u32) -> f32 {
+    var st = vec2<u32>(0u);
+    if (params.adjust != 0u) {
+        st = vocab_state[id];
+    }
+    return adjusted(id, logits[id], st);
+}
+
+// Of four ids, for which all loads are under way before one is used; what lies behind the vocabulary gets the last id's.
+fn logits4(ids: vec4<u32>) -> vec4<f32> {
+    let at = min(ids, vec4<u32>(VOCAB - 1u));
+    return vec4<f32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
+}
+
+fn scores4(ids: vec4<u32>, l: vec4<f32>) -> vec4<f32> {
+    let at = min(ids, vec4<u32>(VOCAB - 1u));
+    var a = vec2<u32>(0u);
+    var b = vec2<u32>(0u);
+    var c = vec2<u32>(0u);
+    var d = vec2<u32>(0u);
+    if (params.adjust != 0u) {
+        a = vocab_state[at.x];
+        b = vocab_state[at.y];
+        c = vocab_state[at.z];
+        d = vocab_state[at.w];
+    }
+    return vec4<f32>(adjusted(ids.x, l.x, a), adjusted(ids.y, l.y, b), adjusted(ids.z, l.z, c), adjusted(ids.w, l.w, d));
 }
 
 // By bits, because compilers may assume that there is no NaN.

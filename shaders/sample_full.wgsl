@@ -3,7 +3,7 @@
 // token at which the running sum of integer weights exceeds u times the sum of those that top-p and min-p keep.
 // 0 params      uniform   Sampling
 // 1 logits      f32       [VOCAB]
-// 2 slices      vec4<f32> [NUM_SLICES] from sample_slices
+// 2 slices      vec4<u32> [NUM_SLICES] from sample_slices
 // 3 ids         u32       [2, VOCAB] distances from sample_weights, and scratch: the ids of one bucket
 // 4 sums        u32       [2048 + 1, 2] from sample_weights; left zero
 // 5 vocab_state vec2<u32> [VOCAB] counts and bias; the drawn token is counted
@@ -20,10 +20,11 @@ const MAX_SLICES: u32 = 1024u;
 const BUCKETS: u32 = 2048u;
 const BINS: u32 = 1024u;
 const BIN_WORDS: u32 = 2048u;
+const STATISTICS: u32 = 64u; // 256 would not fit 16 KB
 
 @group(0) @binding(0) var<uniform> params: Sampling;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
-@group(0) @binding(2) var<storage, read> slices: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> slices: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(4) var<storage, read_write> sums: array<u32>;
 @group(0) @binding(5) var<storage, read_write> vocab_state: array<vec2<u32>>;
@@ -31,6 +32,7 @@ const BIN_WORDS: u32 = 2048u;
 @group(0) @binding(7) var<storage, read_write> sampled: array<vec2<u32>>;
 
 //#include sampling
+//#include statistics
 //#include fixed
 //#include draw
 
@@ -41,7 +43,6 @@ var<workgroup> num_wanted: atomic<u32>;
 var<workgroup> num_members: atomic<u32>;            // ids of the bucket
 var<workgroup> found: u32;
 var<workgroup> found_before: vec2<u32>;
-var<workgroup> reduced: array<f32, THREADS>;
 
 // Running sums of `mine` over the threads, in part.
 fn scan(tid: u32, mine: vec2<u32>) {
@@ -109,7 +110,7 @@ fn find(tid: u32, target_sum: vec2<u32>, top: f32) -> Found {
 
     // The bucket's ids, from slices whose best is not behind it.
     for (var i = tid; i < NUM_SLICES; i += THREADS) {
-        if (distance_from(top, slices[i].x) >> 20u <= bucket) {
+        if (distance_from(top, bitcast<f32>(slices[i].x)) >> 20u <= bucket) {
             wanted[atomicAdd(&num_wanted, 1u)] = i;
         }
     }
@@ -189,40 +190,22 @@ fn find(tid: u32, target_sum: vec2<u32>, top: f32) -> Found {
     return Found(id, add64(before, weight(distance)));
 }
 
+fn slice_at(i: u32) -> vec4<u32> {
+    return select(nothing(), slices[min(i, NUM_SLICES - 1u)], i < NUM_SLICES);
+}
+
 @compute @workgroup_size(THREADS)
 fn sample_full(@builtin(local_invocation_index) tid: u32) {
-    // Largest score, largest logit, whether all is finite; then the sum of exponentials.
-    var stat = vec3<f32>(LOWEST, LOWEST, 0.0);
-    for (var i = tid; i < NUM_SLICES; i += THREADS) {
-        let s = slices[i];
-        stat = max(stat, vec3<f32>(s.x, s.y, s.w));
-    }
-    for (var what = 0u; what < 3u; what++) {
-        reduced[tid] = select(select(stat.x, stat.y, what == 1u), stat.z, what == 2u);
-        workgroupBarrier();
-        for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-            if (tid < half) {
-                reduced[tid] = max(reduced[tid], reduced[tid + half]);
-            }
-            workgroupBarrier();
+    var mine = nothing();
+    if (tid < STATISTICS) {
+        for (var i = tid; i < NUM_SLICES; i += 3u * STATISTICS) {
+            mine = merge(mine, slice_at(i), slice_at(i + STATISTICS), slice_at(i + 2u * STATISTICS));
         }
-        let largest = reduced[0];
-        workgroupBarrier();
-        stat = vec3<f32>(select(stat.x, largest, what == 0u), select(stat.y, largest, what == 1u), select(stat.z, largest, what == 2u));
     }
-    let top = stat;
-    var sum = 0.0;
-    for (var i = tid; i < NUM_SLICES; i += THREADS) {
-        sum += slices[i].z * exp(slices[i].y - top.y);
-    }
-    reduced[tid] = sum;
+    to_groups(tid, mine);
     workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if (tid < half) {
-            reduced[tid] += reduced[tid + half];
-        }
-        workgroupBarrier();
-    }
+    let all = merged_groups();
+    let top = bitcast<f32>(all.x); // score
 
     // What top-p keeps and what min-p keeps both begin at the top: the smaller sum is that of their intersection.
     scan_buckets(tid);
@@ -237,10 +220,10 @@ fn sample_full(@builtin(local_invocation_index) tid: u32) {
         if ((reached.x | reached.y) != 0u) { // reached by the first token whose running sum exceeds one less
             reached = vec2<u32>(reached.x - 1u, reached.y - select(0u, 1u, reached.x == 0u));
         }
-        let last = find(tid, reached, top.x);
+        let last = find(tid, reached, top);
         kept = min64(kept, last.end);
     }
-    let drawn = find(tid, fraction(kept, random_bits(pass_state[2]) << 8u), top.x);
+    let drawn = find(tid, fraction(kept, random_bits(pass_state[2]) << 8u), top);
 
     storageBarrier();
     workgroupBarrier();
@@ -249,6 +232,9 @@ fn sample_full(@builtin(local_invocation_index) tid: u32) {
     }
     if (tid == 0u) {
         let id = min(drawn.id, VOCAB - 1u);
-        advance(id, top.z > 0.0 || top.x == LOWEST, logits[id] - top.y - log(reduced[0]));
+        let log_prob = logits[id] - bitcast<f32>(all.y) - log(bitcast<f32>(all.z));
+        let number = pass_state[5];
+        step_pass(pass_state[2], number);
+        deliver(id, number, all.w == NOT_FINITE || top == LOWEST, log_prob, vocab_state[id]);
     }
 }

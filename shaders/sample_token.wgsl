@@ -3,12 +3,12 @@
 // min-p, then the first candidate at which the running sum exceeds u times the sum of those kept; ties go to the lower id.
 // 0 params      uniform   Sampling
 // 1 logits      f32       [VOCAB]
-// 2 slices      vec4<f32> [NUM_SLICES] from sample_slices
+// 2 slices      vec4<u32> [NUM_SLICES] from sample_slices
 // 3 vocab_state vec2<u32> [VOCAB] counts and bias; the drawn token is counted
 // 4 pass_state  u32       state words of the pass, then at word TOKENS its token ids
 // 5 sampled     vec2<u32> [RING] id (0xffffffff where a logit or score is not finite) and the bits of its log-probability
-// Grid: 1 workgroup. Candidates are all ids whose score reaches the top_k-th largest of the slices' largest scores: there
-// are at least top_k, and seldom many more. Parity test: kerneltest "sample".
+// Grid: 1 workgroup. The best id of each thread's slices is one of at least top_k, and those that do not stand behind the
+// top_k-th of them, seldom many more, are the candidates; the best of all is the greedy token. Parity test: kerneltest "sample".
 
 override VOCAB: u32 = 151936u;
 override SLICE: u32 = 256u;
@@ -18,32 +18,33 @@ const THREADS: u32 = 256u;
 const MAX_SLICES: u32 = 1024u;
 const MAX_TOP_K: u32 = 128u;
 const LIST: u32 = 512u;
+const STATISTICS: u32 = THREADS;
 
 @group(0) @binding(0) var<uniform> params: Sampling;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
-@group(0) @binding(2) var<storage, read> slices: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> slices: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> vocab_state: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read_write> pass_state: array<u32>;
 @group(0) @binding(5) var<storage, read_write> sampled: array<vec2<u32>>;
 
 //#include sampling
+//#include statistics
 //#include fixed
 //#include draw
 
-var<workgroup> largest: array<f32, MAX_SLICES>;   // score of each slice
-var<workgroup> wanted: array<u32, MAX_TOP_K>;     // slices that may hold candidates
-var<workgroup> first_largest: atomic<u32>;        // greedy: NUM_SLICES - index of the first slice with the largest score
+var<workgroup> bound_score: f32;                 // of the last thread's best that counts
+var<workgroup> bound_id: u32;
+var<workgroup> wanted: array<u32, MAX_SLICES>;   // slices that may hold candidates
+var<workgroup> num_wanted: atomic<u32>;
 var<workgroup> list_score: array<f32, LIST>;
 var<workgroup> list_id: array<u32, LIST>;
 var<workgroup> list_size: atomic<u32>;
-var<workgroup> reduced: array<array<f32, 3>, THREADS>; // not vec3, which takes 16 bytes: all fits 16 KB
-var<workgroup> best_score: array<f32, THREADS>;
-var<workgroup> best_id: array<u32, THREADS>;
-var<workgroup> top_score: array<f32, MAX_TOP_K>;  // descending
+var<workgroup> top_score: array<f32, MAX_TOP_K>; // descending
 var<workgroup> top_id: array<u32, MAX_TOP_K>;
 var<workgroup> top_weight: array<f32, MAX_TOP_K>;
-var<workgroup> threshold: f32;
 var<workgroup> shared_size: u32;
+var<workgroup> number: u32;                      // of this draw
+var<workgroup> random: f32;
 
 // a stands before b in the order of drawing.
 fn before(a_score: f32, a_id: u32, b_score: f32, b_id: u32) -> bool {
@@ -76,91 +77,108 @@ fn draw(count: u32, u: f32) -> u32 {
     return max(keep, 1u) - 1u;
 }
 
+fn slice_at(i: u32) -> vec4<u32> {
+    return select(nothing(), slices[min(i, NUM_SLICES - 1u)], i < NUM_SLICES);
+}
+
+// Slice i is wanted unless its best stands behind the bound.
+fn want(i: u32, slice: vec4<u32>) {
+    if (i < NUM_SLICES && !before(bound_score, bound_id, bitcast<f32>(slice.x), slice.w)) {
+        wanted[atomicAdd(&num_wanted, 1u)] = i;
+    }
+}
+
+// The i-th id of the wanted slices, or VOCAB if there is none.
+fn wanted_id(i: u32, num_ids: u32) -> u32 {
+    let id = wanted[min(i / SLICE, MAX_SLICES - 1u)] * SLICE + i % SLICE;
+    return select(VOCAB, min(id, VOCAB), i < num_ids);
+}
+
+fn list(id: u32, s: f32) {
+    if (id < VOCAB && !before(bound_score, bound_id, s, id)) {
+        let at = atomicAdd(&list_size, 1u);
+        if (at < LIST) {
+            list_score[at] = s;
+            list_id[at] = id;
+        }
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn sample_token(@builtin(local_invocation_index) tid: u32) {
     let top_k = min(params.top_k, MAX_TOP_K);
-
-    // Largest logit, sum of exponentials, and whether all is finite.
-    var stat = vec3<f32>(LOWEST, LOWEST, 0.0);
-    for (var i = tid; i < NUM_SLICES; i += THREADS) {
-        let s = slices[i];
-        largest[i] = s.x;
-        stat = max(stat, vec3<f32>(s.x, s.y, s.w));
+    var state = vec2<u32>(0u); // position and number of this draw, in the last thread
+    if (tid == THREADS - 1u) {
+        state = vec2<u32>(pass_state[2], pass_state[5]);
     }
-    reduced[tid] = array<f32, 3>(stat.x, stat.y, stat.z);
+    let a = slice_at(tid);
+    let b = slice_at(tid + THREADS);
+    let c = slice_at(tid + 2u * THREADS);
+    let d = slice_at(tid + 3u * THREADS);
+    let best = merge(a, b, c, d);
+    let group = to_groups(tid, best);
+
+    // A group's best may be the greedy token: what belongs to it is loaded meanwhile.
+    let group_id = min(group.w, VOCAB - 1u);
+    var group_logit = 0.0;
+    var group_state = vec2<u32>(0u);
+    if (top_k == 1u && tid < GROUPS) {
+        group_logit = logits[group_id];
+        group_state = vocab_state[group_id];
+    }
+    if (tid == THREADS - 1u) { // its warp has nothing else to do
+        number = state.y;
+        if (top_k != 1u) {
+            random = f32(random_bits(state.x)) / 16777216.0;
+        }
+        step_pass(state.x, state.y);
+    }
     if (tid == 0u) {
-        atomicStore(&first_largest, 0u);
+        bound_score = LOWEST;
+        bound_id = NO_ID;
+        atomicStore(&num_wanted, 0u);
         atomicStore(&list_size, 0u);
     }
     workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if (tid < half) {
-            reduced[tid][0] = max(reduced[tid][0], reduced[tid + half][0]);
-            reduced[tid][1] = max(reduced[tid][1], reduced[tid + half][1]);
-            reduced[tid][2] = max(reduced[tid][2], reduced[tid + half][2]);
+    let all = merged_groups();
+    let failed = all.w == NOT_FINITE || bitcast<f32>(all.x) == LOWEST;
+    let top_logit = bitcast<f32>(all.y);
+    let log_sum = log(bitcast<f32>(all.z));
+    if (top_k == 1u) {
+        if (select(group.w == all.w, tid == 0u, failed)) {
+            deliver(group_id, number, failed, group_logit - top_logit - log_sum, group_state);
         }
-        workgroupBarrier();
+        return;
     }
-    let top = vec3<f32>(reduced[0][0], reduced[0][1], reduced[0][2]);
-    workgroupBarrier();
-    var sum = 0.0;
-    for (var i = tid; i < NUM_SLICES; i += THREADS) {
-        sum += slices[i].z * exp(slices[i].y - top.y);
-    }
-    reduced[tid][0] = sum;
 
-    // The top_k-th largest slice: no id below its largest score can be among the top_k.
-    let num_wanted = min(top_k, NUM_SLICES);
-    if (tid == 0u) {
-        threshold = select(LOWEST, top.x, top_k == 1u);
-    }
-    workgroupBarrier();
-    for (var i = tid; i < NUM_SLICES; i += THREADS) {
-        let mine = largest[i];
-        if (top_k == 1u) {
-            if (mine == top.x) {
-                atomicMax(&first_largest, NUM_SLICES - i);
-            }
-            continue;
-        }
+    // The threads' bests are ids of top_k slices at least: none that stands behind the top_k-th of them can be among the top_k.
+    if (tid < NUM_SLICES) {
         var rank = 0u;
-        for (var j = 0u; j < NUM_SLICES; j++) {
-            rank += select(0u, 1u, before(largest[j], j, mine, i));
-        }
-        if (rank < top_k) {
-            wanted[rank] = i;
+        for (var i = 0u; i < THREADS; i++) {
+            let other = statistics[i];
+            rank += select(0u, 1u, before(bitcast<f32>(other.x), other.w, bitcast<f32>(best.x), best.w));
         }
         if (rank == top_k - 1u) {
-            threshold = mine;
+            bound_score = bitcast<f32>(best.x);
+            bound_id = best.w;
         }
     }
     workgroupBarrier();
-    if (tid == 0u && top_k == 1u) {
-        wanted[0] = NUM_SLICES - atomicLoad(&first_largest);
-    }
+    want(tid, a);
+    want(tid + THREADS, b);
+    want(tid + 2u * THREADS, c);
+    want(tid + 3u * THREADS, d);
     workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if (tid < half) {
-            reduced[tid][0] += reduced[tid + half][0];
-        }
-        workgroupBarrier();
-    }
 
     // Candidates.
-    let lowest = threshold;
-    let num_ids = num_wanted * SLICE;
-    for (var i = tid; i < num_ids; i += THREADS) {
-        let id = wanted[i / SLICE] * SLICE + i % SLICE;
-        if (id < VOCAB) {
-            let s = score(id);
-            if (s >= lowest) {
-                let at = atomicAdd(&list_size, 1u);
-                if (at < LIST) {
-                    list_score[at] = s;
-                    list_id[at] = id;
-                }
-            }
-        }
+    let num_ids = atomicLoad(&num_wanted) * SLICE;
+    for (var i = tid; i < num_ids; i += 4u * THREADS) {
+        let ids = vec4<u32>(wanted_id(i, num_ids), wanted_id(i + THREADS, num_ids), wanted_id(i + 2u * THREADS, num_ids), wanted_id(i + 3u * THREADS, num_ids));
+        let s = scores4(ids, logits4(ids));
+        list(ids.x, s.x);
+        list(ids.y, s.y);
+        list(ids.z, s.z);
+        list(ids.w, s.w);
     }
     workgroupBarrier();
     if (tid == 0u) {
@@ -181,49 +199,44 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
         }
         workgroupBarrier();
     } else { // many equal or rising scores: one after the other
+        var last_score = 0.0;
+        var last_id = 0u;
         for (var place = 0u; place < count; place++) {
             var my_score = LOWEST;
-            var my_id = 0xffffffffu;
+            var my_id = NO_ID;
             for (var i = tid; i < num_ids; i += THREADS) {
-                let id = wanted[i / SLICE] * SLICE + i % SLICE;
+                let id = wanted_id(i, num_ids);
                 if (id < VOCAB) {
                     let s = score(id);
-                    let after = place == 0u || before(top_score[max(place, 1u) - 1u], top_id[max(place, 1u) - 1u], s, id);
+                    let after = place == 0u || before(last_score, last_id, s, id);
                     if (after && before(s, id, my_score, my_id)) {
                         my_score = s;
                         my_id = id;
                     }
                 }
             }
-            best_score[tid] = my_score;
-            best_id[tid] = my_id;
+            to_groups(tid, vec4<u32>(bitcast<u32>(my_score), bitcast<u32>(LOWEST), 0u, my_id));
             workgroupBarrier();
-            for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-                if (tid < half && before(best_score[tid + half], best_id[tid + half], best_score[tid], best_id[tid])) {
-                    best_score[tid] = best_score[tid + half];
-                    best_id[tid] = best_id[tid + half];
-                }
-                workgroupBarrier();
-            }
+            let next = merged_groups();
+            last_score = bitcast<f32>(next.x);
+            last_id = next.w;
             if (tid == 0u) {
-                top_score[place] = best_score[0];
-                top_id[place] = best_id[0];
+                top_score[place] = last_score;
+                top_id[place] = last_id;
             }
-            workgroupBarrier();
         }
+        workgroupBarrier();
     }
     if (tid < count) {
         top_weight[tid] = exp((top_score[tid] - top_score[0]) * params.inv_temperature);
     }
     workgroupBarrier();
-    if (tid != 0u) {
-        return;
+    if (tid == 0u) {
+        var id = top_id[0];
+        if (count > 1u) {
+            id = top_id[draw(count, random)];
+        }
+        id = min(id, VOCAB - 1u);
+        deliver(id, number, failed, logits[id] - top_logit - log_sum, vocab_state[id]);
     }
-
-    var id = top_id[0];
-    if (count > 1u) {
-        id = top_id[draw(count, f32(random_bits(pass_state[2])) / 16777216.0)];
-    }
-    id = min(id, VOCAB - 1u);
-    advance(id, top.z > 0.0 || top.x == LOWEST, logits[id] - top.y - log(reduced[0][0]));
 }

@@ -3,7 +3,7 @@
 // 0 params      uniform   Sampling
 // 1 logits      f32       [VOCAB]
 // 2 vocab_state vec2<u32> [VOCAB] counts and bias
-// 3 slices      vec4<f32> [ceil(VOCAB/SLICE)] from sample_slices
+// 3 slices      vec4<u32> [ceil(VOCAB/SLICE)] from sample_slices
 // 4 ids         u32       [2, VOCAB] distances in the first row; the second is sample_full's
 // 5 sums        u32       [2048 + 1, 2] 64-bit sums of weights by bucket, zero before; the last of those that min-p keeps
 // Grid: ceil(VOCAB/SLICE) workgroups. Parity test: kerneltest "sample".
@@ -18,7 +18,7 @@ const BUCKETS: u32 = 2048u;
 @group(0) @binding(0) var<uniform> params: Sampling;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read> vocab_state: array<vec2<u32>>;
-@group(0) @binding(3) var<storage, read> slices: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> slices: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(5) var<storage, read_write> sums: array<atomic<u32>>;
 
@@ -39,7 +39,7 @@ fn add_to(bucket: u32, w: vec2<u32>) {
 fn sample_weights(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>) {
     var top = LOWEST;
     for (var i = tid; i < NUM_SLICES; i += THREADS) {
-        top = max(top, slices[i].x);
+        top = max(top, bitcast<f32>(slices[i].x));
     }
     part[tid] = top;
     workgroupBarrier();

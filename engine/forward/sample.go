@@ -68,7 +68,7 @@ func (r *Runner) samplingFullSteps(passState gpu.Binding) ([]dispatch, error) {
 		return nil, err
 	}
 	s, opt := &r.shape, r.sliceOptions()
-	opt.Consts["NUM_SLICES"] = uint32(s.numSlices())
+	opt.Consts["NUM_SLICES"], opt.Consts["THREADS"] = uint32(s.numSlices()), uint32(min(s.sampleSlice(), 128))
 	weights, err := r.dispatch("sample_weights", opt, func(passSize) [3]uint32 { return [3]uint32{uint32(s.numSlices()), 1, 1} },
 		r.whole(bufSampling), r.whole(bufLogits), r.whole(bufVocabState), r.whole(bufSlices), r.whole(bufSampleIDs), r.whole(bufSampleSums))
 	if err != nil {
@@ -87,8 +87,7 @@ func (r *Runner) sampleSlices() (dispatch, error) {
 
 // sliceOptions are those of kernels with a workgroup a slice.
 func (r *Runner) sliceOptions() shaders.Options {
-	slice := uint32(r.shape.sampleSlice())
-	return shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(r.shape.VocabSize), "SLICE": slice, "THREADS": min(slice, 128)}}
+	return shaders.Options{Consts: map[string]uint32{"VOCAB": uint32(r.shape.VocabSize), "SLICE": uint32(r.shape.sampleSlice())}}
 }
 
 // drawOptions are those of kernels that draw.

@@ -62,6 +62,12 @@ func SampleCases() []Case {
 		{name: "greedy", vocab: vocab, params: sampling.Greedy()},
 		{name: "greedy, all equal", vocab: vocab, params: sampling.Greedy(), logits: equal},
 		{name: "greedy, penalties", vocab: vocab, params: greedyPenalties, text: true},
+		{name: "greedy of 151936", vocab: 151936, params: sampling.Greedy()},
+		{name: "greedy of 300001, equal", vocab: 300001, params: sampling.Greedy(), logits: equal}, // slices of more than 256
+		{name: "greedy of 300001, penalties", vocab: 300001, params: greedyPenalties, text: true},
+		{name: "top-k 20 of 151936", vocab: 151936, params: sampled(0.6, 20, 0.95, 0)},
+		{name: "top-k 128 of 151936, flat", vocab: 151936, params: sampled(1.5, 128, 1, 0), logits: flat},
+		{name: "top-k 128 of 300001, slope", vocab: 300001, params: sampled(1, 128, 1, 0), logits: rising},
 		{name: "top-k 20, top-p 0.95", vocab: vocab, params: sampled(0.6, 20, 0.95, 0)},
 		{name: "last position of a split", vocab: 50, params: sampling.Greedy(), pos: 127},
 		{name: "two splits", vocab: 50, params: sampling.Greedy(), pos: 128},
@@ -215,7 +221,7 @@ func (c sampleCase) setup(seed uint64) *Setup {
 	f := math.Float32bits
 	vocab, slices := uint32(c.vocab), uint32(numSlices)
 	perSlice := func() map[string]uint32 {
-		return map[string]uint32{"VOCAB": vocab, "SLICE": uint32(slice), "THREADS": uint32(min(slice, 128))}
+		return map[string]uint32{"VOCAB": vocab, "SLICE": uint32(slice)}
 	}
 	draw := shaders.Options{Consts: map[string]uint32{"VOCAB": vocab, "SLICE": uint32(slice), "NUM_SLICES": slices, "RING": sampleRing, "TOKENS": sampleTokens}}
 	setup := &Setup{
@@ -238,7 +244,7 @@ func (c sampleCase) setup(seed uint64) *Setup {
 	const sums = 2 * (2048 + 1)
 	setup.Buffers["ids"], setup.Buffers["sums"] = Poison(2*c.vocab), make([]byte, 4*sums)
 	weights := perSlice()
-	weights["NUM_SLICES"] = slices
+	weights["NUM_SLICES"], weights["THREADS"] = slices, uint32(min(slice, 128))
 	setup.Steps = append(setup.Steps,
 		Step{Kernel: "sample_weights", Options: shaders.Options{Consts: weights}, Bindings: Bind("params", "logits", "vocab_state", "slices", "ids", "sums"), Grid: [3]uint32{slices, 1, 1}},
 		Step{Kernel: "sample_full", Options: draw, Bindings: Bind("params", "logits", "slices", "ids", "sums", "vocab_state", "pass_state", "sampled"), Grid: [3]uint32{1, 1, 1}})
