@@ -69,7 +69,7 @@ const LOWEST: f32 = -1e30;
 //#include beside
 
 // Kv8 number i of a row is vectors 2*(i/LANES) and 2*(i/LANES)+1 of lane i%LANES; the ninth keeps lanes on different banks.
-var<workgroup> heads: array<array<array<vec4<f32>, 9>, LANES>, ROWS>; // queries, scaled; last row the new key, rounded
+var<workgroup> heads: array<array<array<vec4<f32>, 9>, LANES>, ROWS>; // queries, scaled; last row the new key, rounded, in KEY_UNIT
 // Squares of the norms, then [Q_TILE, LANES, TILE] parts of scores, of which lane l's lie 32/LANES*l positions further
 // (banks again), then [MERGED, CHUNKS, HEAD_PAD] outputs.
 var<workgroup> scratch: array<vec4<f32>, SCRATCH>;
@@ -373,8 +373,8 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
         var lower = a * cosine - b * sine;
         var upper = b * cosine + a * sine;
         if (is_key) {
-            lower = unpack_key4(pack_key4(lower));
-            upper = unpack_key4(pack_key4(upper));
+            lower = unpack_key4(pack_key4(lower)) / KEY_UNIT;
+            upper = unpack_key4(pack_key4(upper)) / KEY_UNIT;
         } else {
             lower *= SCALE * KEY_UNIT;
             upper *= SCALE * KEY_UNIT;
@@ -398,10 +398,8 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
     }
     workgroupBarrier();
 
-    // The token itself: its key and value go to the cache, its scores are ready before the keys arrive.
+    // The token itself: its key and value go to the cache.
     var own_value = Kv4();
-    var own_a = vec4<f32>(0.0);
-    var own_b = vec4<f32>(0.0);
     if (has_token) {
         let slot = slot_of(token_page, token_pos, kv_head);
         if (has_value) {
@@ -410,25 +408,10 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
                 v_cache[slot * HEAD4 + column] = own_value;
             }
         }
-        if (key_pos == token_tile_pos) {
-            let k = Numbers(heads[Q_TILE][lane][0], heads[Q_TILE][lane][1], heads[Q_TILE][lane][2], heads[Q_TILE][lane][3],
-                heads[Q_TILE][lane][4], heads[Q_TILE][lane][5], heads[Q_TILE][lane][6], heads[Q_TILE][lane][7]);
-            own_a.x = score_part(0u, lane, k) / KEY_UNIT;
-            if (Q_TILE > 1u) {
-                own_a.y = score_part(1u, lane, k) / KEY_UNIT;
-            }
-            if (Q_TILE > 2u) {
-                own_a.z = score_part(2u, lane, k) / KEY_UNIT;
-                own_a.w = score_part(3u, lane, k) / KEY_UNIT;
-            }
-            if (Q_TILE > 4u) {
-                own_b = vec4<f32>(score_part(4u, lane, k), score_part(5u, lane, k), score_part(6u, lane, k), score_part(7u, lane, k)) / KEY_UNIT;
-            }
-        }
         let i = THREADS - 1u - tid;
         if (q_tile == 0u && i < HEAD8) {
             let at = i / LANES * 2u;
-            k_cache[slot * HEAD8 + i] = join4(pack_key4(heads[Q_TILE][i % LANES][at]), pack_key4(heads[Q_TILE][i % LANES][at + 1u]));
+            k_cache[slot * HEAD8 + i] = join4(pack_key4(heads[Q_TILE][i % LANES][at] * KEY_UNIT), pack_key4(heads[Q_TILE][i % LANES][at + 1u] * KEY_UNIT));
         }
     }
 
@@ -446,21 +429,24 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
     var l = 0.0;
     for (var first = begin; first <= token_pos; first += stride) {
         let next = first + stride;
-        let k = numbers(keys);
-        let is_own = first + key_pos == token_pos;
-        scratch[part][part_pos % 4u] = select(score_part(0u, lane, k), own_a.x, is_own);
+        var k = numbers(keys);
+        if (first + key_pos == token_pos) {
+            k = Numbers(heads[Q_TILE][lane][0], heads[Q_TILE][lane][1], heads[Q_TILE][lane][2], heads[Q_TILE][lane][3],
+                heads[Q_TILE][lane][4], heads[Q_TILE][lane][5], heads[Q_TILE][lane][6], heads[Q_TILE][lane][7]);
+        }
+        scratch[part][part_pos % 4u] = score_part(0u, lane, k);
         if (Q_TILE > 1u) {
-            scratch[LANES * TILE4 + part][part_pos % 4u] = select(score_part(1u, lane, k), own_a.y, is_own);
+            scratch[LANES * TILE4 + part][part_pos % 4u] = score_part(1u, lane, k);
         }
         if (Q_TILE > 2u) {
-            scratch[2u * LANES * TILE4 + part][part_pos % 4u] = select(score_part(2u, lane, k), own_a.z, is_own);
-            scratch[3u * LANES * TILE4 + part][part_pos % 4u] = select(score_part(3u, lane, k), own_a.w, is_own);
+            scratch[2u * LANES * TILE4 + part][part_pos % 4u] = score_part(2u, lane, k);
+            scratch[3u * LANES * TILE4 + part][part_pos % 4u] = score_part(3u, lane, k);
         }
         if (Q_TILE > 4u) {
-            scratch[4u * LANES * TILE4 + part][part_pos % 4u] = select(score_part(4u, lane, k), own_b.x, is_own);
-            scratch[5u * LANES * TILE4 + part][part_pos % 4u] = select(score_part(5u, lane, k), own_b.y, is_own);
-            scratch[6u * LANES * TILE4 + part][part_pos % 4u] = select(score_part(6u, lane, k), own_b.z, is_own);
-            scratch[7u * LANES * TILE4 + part][part_pos % 4u] = select(score_part(7u, lane, k), own_b.w, is_own);
+            scratch[4u * LANES * TILE4 + part][part_pos % 4u] = score_part(4u, lane, k);
+            scratch[5u * LANES * TILE4 + part][part_pos % 4u] = score_part(5u, lane, k);
+            scratch[6u * LANES * TILE4 + part][part_pos % 4u] = score_part(6u, lane, k);
+            scratch[7u * LANES * TILE4 + part][part_pos % 4u] = score_part(7u, lane, k);
         }
         if (next <= token_pos) {
             keys = load_keys(key_page, next + key_pos, kv_head, lane);
