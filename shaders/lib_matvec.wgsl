@@ -1,5 +1,5 @@
 // Matrix-vector product for decode: teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their
-// 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of two rounds in turns. Included
+// 16-byte loads, the loads of UNROLL rounds under way together, or with PIPELINE those of the next round. Included
 // after weight_*.wgsl, word_*.wgsl, dot_*.wgsl and lib_rows.wgsl by kernels that declare K_PAD, HAS_NORM, PAIRS, and a function input4(i) that gives
 // inputs [4*i, 4*i+4) and, with HAS_NORM, adds their squares to sum_sq. What the threads of a team have is added up in
 // lib_matvec_sums.wgsl or lib_matvec_sums_subgroups.wgsl.
@@ -153,13 +153,15 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             }
         }
     } else {
-        // Two rounds in turns, each loaded while the other is multiplied, behind the last one the first of the next block. The loop stays
-        // a loop (zero): unrolled, the kernels of a layer would not fit into the instruction cache together.
-        var even: RowLoads;
+        // The next round's loads are under way while one is multiplied, behind the last one those of the next block's first. They stand
+        // under conditions, which keeps them together in front of the products: a compiler that spread them over those would have
+        // the last one waited for as soon as it is under way. The loop stays a loop (zero): unrolled, the kernels of a layer would
+        // not fit into the instruction cache together.
+        var next: RowLoads;
         if (BLOCKS == 1u || block == 0u) {
-            even = load_rows(from_a, from_b, in_row(lane));
+            next = load_rows(from_a, from_b, in_row(lane));
         } else {
-            even = ahead;
+            next = ahead;
         }
         for (var stage = 0u; stage < STAGES + zero; stage++) {
             if (bring) {
@@ -176,22 +178,19 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
                     workgroupBarrier();
                 }
             }
-            for (var round = 0u; round < STAGE_ROUNDS + zero; round += 2u) {
-                let load = round * THREADS_PER_ROW + lane;
-                let at = stage * STAGE_LOADS + load;
-                let odd = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW));
-                add_products(even, load);
-                if (BLOCKS > 1u && stage * STAGE_ROUNDS + round + 2u >= ROUNDS) {
-                    even = load_rows(in_next_block(from_a), in_next_block(from_b), in_row(lane));
-                } else {
-                    even = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW));
+            let first = stage * STAGE_ROUNDS;
+            let end = min(first + STAGE_ROUNDS, ROUNDS) + zero;
+            for (var round = first; round < end; round++) {
+                let current = next;
+                if (round + 1u < ROUNDS) {
+                    next = load_rows(from_a, from_b, in_row((round + 1u) * THREADS_PER_ROW + lane));
+                } else if (BLOCKS > 1u) {
+                    next = load_rows(in_next_block(from_a), in_next_block(from_b), in_row(lane));
                 }
-                if (stage * STAGE_ROUNDS + round + 1u < ROUNDS) {
-                    add_products(odd, load + THREADS_PER_ROW);
-                }
+                add_products(current, (round - first) * THREADS_PER_ROW + lane);
             }
         }
-        ahead = even;
+        ahead = next;
     }
     add_shares(tid);
 }

@@ -187,6 +187,12 @@ fn inv_rms() -> f32 {
     return 1.0 / sqrt(all_squares() / f32(K) + EPS);
 }
 
+// One of what the workgroups have of the inputs' squares, or UNSET. Loaded behind the loads ahead of the last round: with the inputs
+// it would not be there yet, and in front of loads that are waited for it would be waited for with them.
+fn load_square(tid: u32) -> u32 {
+    return atomicLoad(&x[squares_at() + min(tid, NUM_SQUARES - 1u)]);
+}
+
 // What the workgroups have of the inputs' squares, of which this thread knows one, or UNSET; zeros behind the last.
 fn put_squares(tid: u32, bits: u32) {
     for (var i = tid; i < 4u * SQUARES_SIZE; i += WORKGROUP_SIZE) {
@@ -279,9 +285,6 @@ fn run(group: u32, tid: u32, zero: u32) {
                     sum_inputs(tid);
                     workgroupBarrier();
                 }
-                if (NORM == 1u && i == 0u && stage + 1u == STAGES) {
-                    square = atomicLoad(&x[squares_at() + min(tid, NUM_SQUARES - 1u)]); // wanted behind the products
-                }
             }
             let first = stage * STAGE_ROUNDS;
             let end = min(first + STAGE_ROUNDS, ROUNDS) + select(0u, zero, ROUNDS > DEPTH);
@@ -290,10 +293,16 @@ fn run(group: u32, tid: u32, zero: u32) {
                 if (DEPTH == 1u) {
                     let current = w0;
                     w0 = load_ahead(row, round + 1u, more, lane);
+                    if (NORM == 1u && i == 0u && round + 1u == ROUNDS) {
+                        square = load_square(tid);
+                    }
                     add_products(current, load);
                 } else {
                     add_products(w0, load);
                     w0 = load_ahead(row, round + DEPTH, more, lane);
+                    if (NORM == 1u && i == 0u && round + DEPTH >= ROUNDS) {
+                        square = load_square(tid);
+                    }
                     if (ROUNDS % DEPTH == 0u || round + 1u < end) {
                         add_products(w1, load + THREADS_PER_ROW);
                     }

@@ -46,7 +46,7 @@ func (v MatvecShape) blockRows() int { return v.Rows * v.Workgroup / v.ThreadsPe
 // schedule is how a row of kPad numbers is gone through.
 type schedule struct {
 	unroll   int  // rounds of loads that are under way together
-	pipeline bool // two rounds in turns instead, unrolled no further
+	pipeline bool // one round while the next one's are instead
 	stage    int  // rounds whose inputs are in workgroup memory together; 0: not even one fits
 }
 
@@ -67,7 +67,7 @@ func (v MatvecShape) schedule(kPad int, weight string, workgroupBytes int) sched
 	// Whole groups of rounds, shared out evenly over the stages.
 	group := min(s.unroll, fit)
 	if weight != "bf16" && rounds > group && fit > 1 {
-		s.pipeline, group = true, 2
+		s.pipeline, group = true, 1
 	}
 	groups := (rounds + group - 1) / group
 	stages := (groups + fit/group - 1) / (fit / group)

@@ -24,35 +24,59 @@ func (r *Runner) recordDecode(out *layer) error {
 }
 
 // recordAttention records decode attention, with the prefetch of gate_up's first weights that tuning chose.
-func (r *Runner) recordAttention(out *layer) error {
+func (r *Runner) recordAttention(out *layer) (err error) {
 	next := out.weights.gateUp
 	prefetch, data := r.tuned[tuningKey("gate_up", next)].Prefetch, next.parts[0].data
-	att, err := r.attention(&out.weights, shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size() / 16)}}, prefetch, gpu.Whole(data))
-	out.decode.attention = []dispatch{att}
+	out.decode.attention, err = r.attention(&out.weights, shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size() / 16)}}, gpu.Whole(data),
+		func(int) int { return prefetch })
 	return err
 }
 
 // recordClearing records attention that clears layer_products' exchange, for a layer.
-func (r *Runner) recordClearing(w *layerWeights) (dispatch, error) {
+func (r *Runner) recordClearing(w *layerWeights) (attentionSteps, error) {
 	const each = 8 * 256 // words a workgroup
 	s := &r.shape
 	words := s.exchangeWords() - firstExchanged
-	perRow := each * s.NumKeyValueHeads * s.qTiles
 	opt := shaders.Options{Clear: true, Consts: map[string]uint32{"EXCHANGE": uint32(s.exchangeAt()), "CLEARED": uint32(words)}}
-	return r.attention(w, opt, (words+perRow-1)/perRow, r.whole(bufX))
+	return r.attention(w, opt, r.whole(bufX), func(columns int) int { return (words + each*columns - 1) / (each * columns) })
 }
 
-// attention records decode attention with rows of further workgroups, which have binding last and opt's constants.
-func (r *Runner) attention(w *layerWeights, opt shaders.Options, beside int, last gpu.Binding) (dispatch, error) {
+// attentionSteps are decode attention of a layer. A workgroup of few splits has shortQTile query heads: its instructions take longer
+// than what it reads, and there are processors enough. One of many splits has as many as share what it reads.
+type attentionSteps struct{ few, many []dispatch }
+
+const shortQTile = 1
+
+// in are those of a context in so many splits.
+func (a attentionSteps) in(numSplits int) []dispatch {
+	if numSplits > fusedSplits {
+		return a.many
+	}
+	return a.few
+}
+
+// attention records decode attention with beside(columns of the grid) rows of further workgroups, which have binding last and opt's
+// constants.
+func (r *Runner) attention(w *layerWeights, opt shaders.Options, last gpu.Binding, beside func(columns int) int) (steps attentionSteps, err error) {
 	s := &r.shape
-	maps.Copy(opt.Consts, s.attentionConsts())
-	opt.Consts["BESIDE"] = uint32(beside)
-	opt.KV, opt.Floats = string(s.kv), s.attentionFloats()
-	return r.dispatch("attention", opt,
-		func(n passSize) [3]uint32 {
-			return [3]uint32{uint32(s.NumKeyValueHeads * s.qTiles), uint32(n.splits + beside), 1}
-		},
-		r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits), last)
+	record := func(qTile int) ([]dispatch, error) {
+		columns := s.NumKeyValueHeads * s.qTiles(qTile)
+		rows := beside(columns)
+		opt := opt
+		opt.Consts = maps.Clone(opt.Consts)
+		maps.Copy(opt.Consts, s.attentionConsts())
+		opt.Consts["BESIDE"], opt.Consts["Q_TILE"], opt.Consts["Q_TILES"] = uint32(rows), uint32(qTile), uint32(s.qTiles(qTile))
+		opt.KV, opt.Floats = string(s.kv), s.attentionFloats()
+		d, err := r.dispatch("attention", opt,
+			func(n passSize) [3]uint32 { return [3]uint32{uint32(columns), uint32(n.splits + rows), 1} },
+			r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits), last)
+		return []dispatch{d}, err
+	}
+	if steps.many, err = record(s.qTile); err != nil {
+		return steps, err
+	}
+	steps.few, err = record(min(shortQTile, s.qTile))
+	return steps, err
 }
 
 // combineColumns are the columns of a head that a workgroup of combine_splits takes.
@@ -166,7 +190,7 @@ func (s *shape) attentionConsts() map[string]uint32 {
 	return map[string]uint32{
 		"NUM_HEADS": uint32(s.NumAttentionHeads), "NUM_KV_HEADS": uint32(s.NumKeyValueHeads), "HEAD_DIM": uint32(s.HeadDim),
 		"HEAD_PAD": uint32(s.headPad), "PAGE_SIZE": uint32(s.pageSize), "Q_PAD": uint32(s.qPad), "ML_BASE": uint32(maxSplits * s.qPad),
-		"PAGE_TABLE": uint32(s.pageTableOffset() / 4), "MAX_PAGES": uint32(s.maxPages), "Q_TILE": uint32(s.qTile), "Q_TILES": uint32(s.qTiles),
+		"PAGE_TABLE": uint32(s.pageTableOffset() / 4), "MAX_PAGES": uint32(s.maxPages),
 	}
 }
 

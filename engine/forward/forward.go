@@ -88,13 +88,13 @@ type Runner struct {
 	decodeAhead   map[aheadKey]*gpu.Pass // likewise, with lm_head and sampling
 	sampleFull    bool                   // draws are from the whole vocabulary
 	ahead         ahead
-	aheadPasses   []*gpu.Pass    // scratch for SampleAhead
-	products      *layerProducts // in place of four dispatches a layer; nil: none
-	clearing      []dispatch     // attention in front of layer_products, by layer, once recorded
-	numSampled    uint32         // tokens drawn on the device, as its pass state counts them
-	copySteps     []dispatch     // copy-on-write, one a layer
-	pageTable     []uint32       // as last written
-	step          []byte         // scratch for the step buffer
+	aheadPasses   []*gpu.Pass      // scratch for SampleAhead
+	products      *layerProducts   // in place of four dispatches a layer; nil: none
+	clearing      []attentionSteps // attention in front of layer_products, by layer, once recorded
+	numSampled    uint32           // tokens drawn on the device, as its pass state counts them
+	copySteps     []dispatch       // copy-on-write, one a layer
+	pageTable     []uint32         // as last written
+	step          []byte           // scratch for the step buffer
 	logitBytes    []byte
 }
 
@@ -124,7 +124,9 @@ type matrix struct {
 type layer struct {
 	weights layerWeights
 	decode  struct {
-		rmsnormQKV, attention, attnOut, attnOutSplits, attnOutCombined, rmsnormGateUp, down []dispatch
+		rmsnormQKV, attnOut, attnOutSplits, attnOutCombined, rmsnormGateUp, down []dispatch
+
+		attention attentionSteps
 	}
 	prefill struct {
 		rowRMS, attention          []dispatch

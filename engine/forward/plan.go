@@ -37,8 +37,7 @@ type shape struct {
 	interPad  int // intermediate rounded up to 32
 	headPad   int // head_dim rounded up to 8
 	group     int // query heads of a KV head
-	qTile     int // query heads of a workgroup in decode attention
-	qTiles    int
+	qTile     int // query heads of a workgroup in decode attention of a long context
 	pageSize  int
 	numPages  int // of the arena
 	maxPages  int // of one sequence
@@ -62,10 +61,12 @@ func newShape(c *config.Config, opt Options) (shape, error) {
 	for s.qTile < s.group && s.qTile < 8 && 2*s.qTile*s.headPad <= 1024 {
 		s.qTile *= 2
 	}
-	s.qTiles = (s.group + s.qTile - 1) / s.qTile
 	s.maxPages = min(s.numPages, (c.MaxPositionEmbeddings+s.pageSize-1)/s.pageSize)
 	return s, nil
 }
+
+// qTiles is how many workgroups of decode attention share a KV head's query heads, tile for each.
+func (s *shape) qTiles(tile int) int { return (s.group + tile - 1) / tile }
 
 // kvPageBytes is one page's keys (or values) in one layer.
 func (s *shape) kvPageBytes() uint64 {
@@ -88,7 +89,7 @@ func (s *shape) numSplits(pos int) int {
 // longSplits is the number of splits of a long context.
 func (s *shape) longSplits() int {
 	n := fusedSplits
-	for n < maxSplits && 2*n*s.NumKeyValueHeads*s.qTiles <= attentionGroups {
+	for n < maxSplits && 2*n*s.NumKeyValueHeads*s.qTiles(s.qTile) <= attentionGroups {
 		n *= 2
 	}
 	return n

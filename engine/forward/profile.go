@@ -120,7 +120,7 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 		product("attn_out", w.o, s.QDim(), n.tokens, append(p.attnOut.all(), d.attnOut, d.attnOutSplits, d.attnOutCombined)...)
 		product("gate_up", w.gateUp, s.HiddenSize, n.tokens, append(p.gateUp.all(), d.rmsnormGateUp)...)
 		product("down", w.down, s.IntermediateSize, n.tokens, append(p.down.all(), d.down)...)
-		for _, step := range slices.Concat(d.attention, p.attention) {
+		for _, step := range slices.Concat(d.attention.few, d.attention.many, p.attention) {
 			if step.name == "attention" || step.name == "attention_prefill" {
 				uses[step.group] = attention
 			}

@@ -151,9 +151,9 @@ func (r *Runner) decodeSegments(numSplits int, products *layerProducts) []segmen
 		attnOut := r.layers[i].attnOut(numSplits)
 		l, name := &r.layers[i].decode, func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
 		attn := tapPoint{name: name("attn"), read: func() ([]float32, error) { return r.readSplits(numSplits) }}
-		attention := l.attention
+		attention := l.attention.in(numSplits)
 		if products != nil {
-			attention = r.clearing[i : i+1]
+			attention = r.clearing[i].in(numSplits)
 		}
 		if numSplits > fusedSplits {
 			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)

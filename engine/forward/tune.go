@@ -182,7 +182,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 	const minPrefetchGain = 0.01
 	m := r.layers[0].weights.gateUp
 	key := tuningKey("gate_up", m)
-	groups := r.shape.NumKeyValueHeads * r.shape.qTiles
+	groups := r.shape.NumKeyValueHeads * r.shape.qTiles(min(shortQTile, r.shape.qTile))
 	choices := []int{0}
 	for _, bytes := range []int{4 << 20, 8 << 20, 16 << 20} {
 		if n := bytes / (prefetchBytes * groups); n > 0 && uint64(bytes) <= m.bytes() {

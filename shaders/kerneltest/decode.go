@@ -372,8 +372,8 @@ func (c attentionCase) beside() int { return c.start % 3 }
 // options are the constants of attention and outKernel, and the number of query tiles of a KV head.
 func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
 	d, headPad, group := c.headDim, RoundUp(c.headDim, 8), c.heads/c.kvHeads
-	qTile := 1
-	for qTile < group && qTile < 8 && 2*qTile*headPad <= 1024 {
+	qTile, most := 1, []int{8, 1, 2}[c.start%3] // forward has one query head a workgroup where splits are few
+	for qTile < group && qTile < most && 2*qTile*headPad <= 1024 {
 		qTile *= 2
 	}
 	qTiles = (group + qTile - 1) / qTile
