@@ -10,8 +10,7 @@
 // 1 a          f32       [MAX_SPLITS, Q_PAD] attention output of splits, from ML_BASE on [MAX_SPLITS, NUM_HEADS, 2] largest score and
 //                        sum of exponentials; more than FUSED_SPLITS were combined before, to [Q_PAD]
 // 2 x          u32       bits of f32: [HIDDEN_PAD] residual stream, in place; from EXCHANGE on the exchange: a word that tells that a
-//                        wait was given up, and from FIRST on x*gain behind attention, silu(gate)*up, x*gain behind the MLP, x behind
-//                        attention, and of every workgroup the squares of its x behind attention and behind the MLP
+//                        wait was given up, and from FIRST on x behind attention, silu(gate)*up, x behind the MLP
 // 3 norms      f32       [HIDDEN_PAD] post_attention_layernorm; from NEXT_NORM on input_layernorm of the next layer
 // 4 qkv        f32       [rows of the next layer's q, k and v]; shorter: there is no next layer
 // 5 to 8 weights_attn_out, weights_gate_up, weights_down, weights_qkv: vec4<u32> [rows, K_PAD] bf16, q8 or q4
@@ -30,7 +29,6 @@ override ML_BASE: u32 = 262144u;
 override COEFS: u32 = 64u;         // FUSED_SPLITS*NUM_HEADS
 override XS_SIZE: u32 = 300u;      // vectors of inputs that the products have in workgroup memory, at most
 override SHARES_SIZE: u32 = 576u;  // vectors of two blocks' shares, at most
-override SQUARES_SIZE: u32 = 64u;  // vectors for a square of each thread and of each workgroup: a multiple of 8
 override EXCHANGE: u32 = 1024u;    // a multiple of 4
 override NEXT_NORM: u32 = 1024u;
 override MAX_POLLS: u32 = 32768u;  // of a thread, in all, before it gives up
@@ -40,9 +38,7 @@ const UNSET: u32 = 0x7fc0a5a5u; // a NaN that no arithmetic makes
 const FIRST: u32 = EXCHANGE + 4u;
 const MLP_AT: u32 = FIRST + HIDDEN;
 const OUT_AT: u32 = MLP_AT + INTERMEDIATE;
-const MIDDLE_AT: u32 = OUT_AT + HIDDEN;
-const FIRST_SQUARES_AT: u32 = MIDDLE_AT + HIDDEN;
-const OUT_SQUARES_AT: u32 = FIRST_SQUARES_AT + GROUPS;
+const SQUARE_PARTS: u32 = 32u;
 
 @group(0) @binding(0) var<uniform> pass_state: array<vec4<u32>, 2>;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
@@ -56,35 +52,35 @@ const OUT_SQUARES_AT: u32 = FIRST_SQUARES_AT + GROUPS;
 
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;         // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<workgroup> shares: array<vec4<f32>, SHARES_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows
-var<workgroup> squares: array<vec4<f32>, SQUARES_SIZE>; // of the rows that this workgroup stored, by thread, or of all rows, by workgroup
-var<workgroup> squares_sums: array<vec4<f32>, 2>;     // what eight threads have of all
+var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
+var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
 var<workgroup> coefs: array<f32, COEFS>;              // [NUM_HEADS, FUSED_SPLITS] factor of a split in its head's output
-var<private> own_squares: f32; // of the rows that this thread stored
+var<private> squares: f32;
 var<private> polls_left: u32;
 var<private> num_splits: u32;
 var<private> kept: f32; // the residual of the row that this thread will store
-var<private> gain: f32; // of the norm behind it
-var<private> has_next: bool; // a layer
 
-fn put_square(i: u32, square: f32) {
-    squares[i / 4u][i % 4u] = square;
+fn share_squares(tid: u32) {
+    part_sq[tid] = squares;
 }
 
-fn sum_across(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
-// What eight threads, i from 0 to 7, add up of the squares of all workgroups.
-fn sum_squares(i: u32) {
-    var sum = squares[i];
-    for (var at = i + 8u; at < SQUARES_SIZE; at += 8u) {
-        sum += squares[at];
+// Behind the barrier; the sums are there behind the next one.
+fn sum_squares(tid: u32) {
+    if (tid < SQUARE_PARTS) {
+        var sum = 0.0;
+        for (var i = tid; i < WORKGROUP_SIZE; i += SQUARE_PARTS) {
+            sum += part_sq[i];
+        }
+        sums_sq[tid] = sum;
     }
-    squares_sums[i / 4u][i % 4u] = sum_across(sum);
 }
 
 fn all_squares() -> f32 {
-    return sum_across(squares_sums[0] + squares_sums[1]);
+    var sum = 0.0;
+    for (var i = 0u; i < SQUARE_PARTS; i++) {
+        sum += sums_sq[i];
+    }
+    return sum;
 }
 
 fn put(at: u32, value: f32) {
@@ -102,18 +98,6 @@ fn wait(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     while (any(v == vec4<u32>(UNSET)) && polls_left > 0u) {
         polls_left -= 1u;
         v = poll(at);
-        if (polls_left == 0u) {
-            atomicStore(&x[EXCHANGE], 1u);
-        }
-    }
-    return v;
-}
-
-fn wait_for(at: u32, bits: u32) -> u32 {
-    var v = bits;
-    while (v == UNSET && polls_left > 0u) {
-        polls_left -= 1u;
-        v = atomicLoad(&x[at]);
         if (polls_left == 0u) {
             atomicStore(&x[EXCHANGE], 1u);
         }
@@ -177,20 +161,16 @@ fn settle_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     return bitcast<vec4<u32>>(v);
 }
 
+fn gains_attn_out(k: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(1.0);
+}
+
 fn keep_attn_out(row: u32) {
     kept = bitcast<f32>(atomicLoad(&x[row]));
-    gain = norms[row];
 }
 
 fn store_attn_out(row: u32, sum: f32, unused: f32) {
-    let v = kept + sum;
-    put(FIRST + row, v * gain);
-    put(MIDDLE_AT + row, v);
-    own_squares += v * v;
-}
-
-fn squares_at_attn_out() -> u32 {
-    return FIRST_SQUARES_AT;
+    put(FIRST + row, kept + sum);
 }
 
 fn prepare_gate_up(tid: u32) {
@@ -204,8 +184,8 @@ fn settle_gate_up(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     return wait(FIRST + k, bits);
 }
 
-fn squares_at_gate_up() -> u32 {
-    return FIRST_SQUARES_AT;
+fn gains_gate_up(k: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(norms[k.x], norms[k.y], norms[k.z], norms[k.w]);
 }
 
 fn keep_gate_up(row: u32) {
@@ -228,23 +208,19 @@ fn settle_down(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     return wait(MLP_AT + k, bits);
 }
 
+fn gains_down(k: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(1.0);
+}
+
 fn keep_down(row: u32) {
-    gain = 0.0;
-    if (has_next) {
-        gain = norms[NEXT_NORM + row];
-    }
-    kept = bitcast<f32>(wait_for(MIDDLE_AT + row, atomicLoad(&x[MIDDLE_AT + row])));
+    let at = vec4<u32>(FIRST + row);
+    kept = bitcast<f32>(wait(at, vec4<u32>(atomicLoad(&x[at.x]))).x);
 }
 
 fn store_down(row: u32, sum: f32, unused: f32) {
     let v = kept + sum;
     atomicStore(&x[row], bitcast<u32>(v));
-    put(OUT_AT + row, v * gain);
-    own_squares += v * v;
-}
-
-fn squares_at_down() -> u32 {
-    return OUT_SQUARES_AT;
+    put(OUT_AT + row, v);
 }
 
 fn prepare_qkv(tid: u32) {
@@ -258,8 +234,9 @@ fn settle_qkv(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     return wait(OUT_AT + k, bits);
 }
 
-fn squares_at_qkv() -> u32 {
-    return OUT_SQUARES_AT;
+fn gains_qkv(k: vec4<u32>) -> vec4<f32> {
+    let at = k + vec4<u32>(NEXT_NORM);
+    return vec4<f32>(norms[at.x], norms[at.y], norms[at.z], norms[at.w]);
 }
 
 fn keep_qkv(row: u32) {
@@ -273,11 +250,10 @@ fn store_qkv(row: u32, sum: f32, unused: f32) {
 fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let zero = num_groups.z - 1u;
     polls_left = select(MAX_POLLS, 0u, atomicLoad(&x[EXCHANGE]) != 0u);
-    has_next = arrayLength(&qkv) >= NUM_ROWS_QKV;
     run_attn_out(group.x, tid, zero);
     run_gate_up(group.x, tid, zero);
     run_down(group.x, tid, zero);
-    if (has_next) {
+    if (arrayLength(&qkv) >= NUM_ROWS_QKV) {
         run_qkv(group.x, tid, zero);
     }
 }

@@ -3,10 +3,8 @@
 // workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
 // The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, and settle(k, bits),
-// which waits for those; prepare(tid), called between the first of these; keep(row), called as a block begins by the thread that will
-// store(row, sum, sum of row+1 with PAIRS); squares_at(), where the workgroups' squares of the inputs are with NORM, or of what is stored.
-// Much of this code runs once a layer: instructions that come for the first time cost more than those of a loop, so loops over
-// more than a few numbers stay loops (zero).
+// which waits for those; prepare(tid), called between the first of these; gains(k), what they are multiplied by after their squares were
+// summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1 with PAIRS).
 
 override K_PAD: u32 = 1024u;
 override K: u32 = 1024u;             // numbers of a row; behind them padding
@@ -15,8 +13,6 @@ override THREADS_PER_ROW: u32 = 32u; // a multiple of 4, at least ROWS, that div
 override DEPTH: u32 = 1u;            // rounds whose loads are under way together, at most 4
 override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together; a multiple of DEPTH
 override NORM: u32 = 0u;             // 1: the mean of the inputs' squares is wanted, see inv_rms
-override NUM_SQUARES: u32 = 1u;      // workgroups that have some of those
-override SQUARES: u32 = 0u;          // 1: other workgroups want the squares of what is stored
 override PAIRS: u32 = 0u;            // 1: a thread stores two neighbouring rows
 
 const BLOCK_ROWS: u32 = ROWS * (WORKGROUP_SIZE / THREADS_PER_ROW);
@@ -29,9 +25,7 @@ const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_NUMBERS: u32 = STAGE_LOADS * WEIGHTS_PER_LOAD;
 const WORDS: u32 = (STAGE_NUMBERS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE; // of a stage, that a thread brings
 const XS_STRIDE: u32 = STAGE_LOADS + 1u;                                   // odd, so that both sides spread over the banks
-const QUADS: u32 = THREADS_PER_ROW / 4u;                                    // vectors of a row's shares
-const SHARE_STRIDE: u32 = QUADS + 1u;
-const BLOCK_QUADS: u32 = (BLOCK_ROWS + 3u) / 4u;
+const SHARE_STRIDE: u32 = THREADS_PER_ROW / 4u + 1u;
 
 // Vector j of the inputs of load `load` of the stage.
 fn x4(load: u32, j: u32) -> vec4<f32> {
@@ -53,59 +47,83 @@ fn load_step(row: u32, load: u32) -> RowLoads {
     return load_rows(rows_a * LOADS_PER_ROW, rows_b * LOADS_PER_ROW, at);
 }
 
-// What the thread's inputs are multiplied by: one of four, since all that it brings have the same place in their vectors.
-fn input_unit(tid: u32) -> f32 {
-    let units = scaled_input4(vec4<f32>(1.0));
-    return select(select(units.x, units.y, (tid & 1u) == 1u), select(units.z, units.w, (tid & 1u) == 1u), (tid & 2u) == 2u);
+// Where number `at` of the stage is in xs.
+fn vector_of(at: u32) -> u32 {
+    return at % WEIGHTS_PER_LOAD / 4u * XS_STRIDE + at / WEIGHTS_PER_LOAD;
 }
 
-// Input first + i*WORKGROUP_SIZE of the stage that begins at input `begin`. `to` is the vector of xs for i = 0.
-fn put_input(to: u32, i: u32, begin: u32, first: u32, bits: u32, unit: f32) {
-    let at = first + i * WORKGROUP_SIZE;
-    if ((WORDS <= 16u && STAGE_NUMBERS % WORKGROUP_SIZE == 0u) || (at < STAGE_NUMBERS)) {
-        var x = bitcast<f32>(bits) * unit;
-        if (STAGES * STAGE_NUMBERS != K && at + begin >= K) {
-            x = 0.0;
+// What the inputs are multiplied by waits for them in their places: in registers it would not be there when they are.
+fn put_gain(at: u32, gain: f32) {
+    if (at < STAGE_NUMBERS) {
+        xs[vector_of(at)][at % 4u] = gain;
+    }
+}
+
+fn put_gains(at: vec4<u32>, k: vec4<u32>, unit: f32) {
+    if (NORM == 1u) {
+        let gain = gains(k) * unit;
+        put_gain(at.x, gain.x);
+        if (WORDS > 1u) {
+            put_gain(at.y, gain.y);
         }
-        xs[to + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD)][first % 4u] = x;
+        if (WORDS > 2u) {
+            put_gain(at.z, gain.z);
+            put_gain(at.w, gain.w);
+        }
     }
 }
 
-// Inputs i to i+3 of the up to sixteen of a turn.
-fn put_inputs(to: u32, i: u32, begin: u32, first: u32, bits: vec4<u32>, unit: f32) {
-    put_input(to, i, begin, first, bits.x, unit);
-    if (WORDS > i + 1u) {
-        put_input(to, i + 1u, begin, first, bits.y, unit);
-    }
-    if (WORDS > i + 2u) {
-        put_input(to, i + 2u, begin, first, bits.z, unit);
-    }
-    if (WORDS > i + 3u) {
-        put_input(to, i + 3u, begin, first, bits.w, unit);
+fn put_input(at: u32, x: f32, unit: f32) {
+    if (at < STAGE_NUMBERS) {
+        if (NORM == 1u) {
+            xs[vector_of(at)][at % 4u] *= x;
+        } else {
+            xs[vector_of(at)][at % 4u] = x * unit;
+        }
     }
 }
 
-// Where those are among all inputs; past the end the last.
-fn inputs_at(i: u32, begin: u32, first: u32) -> vec4<u32> {
-    let k = vec4<u32>(begin + first + i * WORKGROUP_SIZE) + WORKGROUP_SIZE * vec4<u32>(0u, 1u, 2u, 3u);
-    if (STAGES * STAGE_NUMBERS == K && WORDS * WORKGROUP_SIZE == STAGE_NUMBERS && WORDS % 4u == 0u && WORDS <= 16u) {
-        return k;
+// Numbers `at` of the stage that begins at number `begin`: their squares are added up, and they go to workgroup memory.
+fn put_inputs(at: vec4<u32>, begin: u32, bits: vec4<u32>, unit: f32) {
+    let known = (at + begin < vec4<u32>(K)) & (at < vec4<u32>(STAGE_NUMBERS));
+    let x = select(vec4<f32>(0.0), bitcast<vec4<f32>>(bits), known);
+    if (NORM == 1u) {
+        squares += dot(x, x);
     }
-    return min(k, vec4<u32>(K - 1u));
+    put_input(at.x, x.x, unit);
+    if (WORDS > 1u) {
+        put_input(at.y, x.y, unit);
+    }
+    if (WORDS > 2u) {
+        put_input(at.z, x.z, unit);
+        put_input(at.w, x.w, unit);
+    }
 }
 
 // Brings a stage's inputs. All loads of a turn are under way before the first is waited for.
 fn stage_inputs(stage: u32, tid: u32) {
     let begin = stage * STAGE_NUMBERS;
-    let unit = input_unit(tid);
-    let to_first = tid % WEIGHTS_PER_LOAD / 4u * XS_STRIDE + tid / WEIGHTS_PER_LOAD;
+    let unit = scaled_input4(vec4<f32>(1.0))[tid % 4u];
     for (var i = 0u; i < WORDS; i += 16u) {
-        let to = to_first + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD);
-        let first = tid + i * WORKGROUP_SIZE;
-        let k_a = inputs_at(0u, begin, first);
-        let k_b = inputs_at(4u, begin, first);
-        let k_c = inputs_at(8u, begin, first);
-        let k_d = inputs_at(12u, begin, first);
+        let a = vec4<u32>(tid + i * WORKGROUP_SIZE) + WORKGROUP_SIZE * vec4<u32>(0u, 1u, 2u, 3u);
+        let b = a + vec4<u32>(4u * WORKGROUP_SIZE);
+        let c = a + vec4<u32>(8u * WORKGROUP_SIZE);
+        let d = a + vec4<u32>(12u * WORKGROUP_SIZE);
+        let last = vec4<u32>(K - 1u);
+        let k_a = min(a + begin, last);
+        let k_b = min(b + begin, last);
+        let k_c = min(c + begin, last);
+        let k_d = min(d + begin, last);
+        put_gains(a, k_a, unit);
+        if (WORDS > 4u) {
+            put_gains(b, k_b, unit);
+        }
+        if (WORDS > 8u) {
+            put_gains(c, k_c, unit);
+        }
+        if (WORDS > 12u) {
+            put_gains(d, k_d, unit);
+        }
         let bits_a = inputs(k_a);
         var bits_b = vec4<u32>(0u);
         var bits_c = vec4<u32>(0u);
@@ -122,15 +140,15 @@ fn stage_inputs(stage: u32, tid: u32) {
         if (stage == 0u && i == 0u) {
             prepare(tid);
         }
-        put_inputs(to, 0u, begin, first, settle(k_a, bits_a), unit);
+        put_inputs(a, begin, settle(k_a, bits_a), unit);
         if (WORDS > 4u) {
-            put_inputs(to, 4u, begin, first, settle(k_b, bits_b), unit);
+            put_inputs(b, begin, settle(k_b, bits_b), unit);
         }
         if (WORDS > 8u) {
-            put_inputs(to, 8u, begin, first, settle(k_c, bits_c), unit);
+            put_inputs(c, begin, settle(k_c, bits_c), unit);
         }
         if (WORDS > 12u) {
-            put_inputs(to, 12u, begin, first, settle(k_d, bits_d), unit);
+            put_inputs(d, begin, settle(k_d, bits_d), unit);
         }
     }
 }
@@ -165,19 +183,10 @@ fn put_shares(row: u32, lane: u32) {
     }
 }
 
-// The sum of a row's shares.
-fn row_sum(row: u32, zero: u32) -> f32 {
-    let begin = row * SHARE_STRIDE;
-    var sum = shares[begin];
-    if (QUADS > 4u && QUADS % 4u == 0u) {
-        sum += shares[begin + 1u] + (shares[begin + 2u] + shares[begin + 3u]);
-        for (var i = begin + 4u; i < begin + QUADS + zero; i += 4u) {
-            sum += (shares[i] + shares[i + 1u]) + (shares[i + 2u] + shares[i + 3u]);
-        }
-    } else {
-        for (var i = 1u; i < QUADS; i++) {
-            sum += shares[begin + i];
-        }
+fn row_sum(row: u32) -> f32 {
+    var sum = shares[row * SHARE_STRIDE];
+    for (var i = 1u; i < THREADS_PER_ROW / 4u; i++) {
+        sum += shares[row * SHARE_STRIDE + i];
     }
     return across(sum);
 }
@@ -185,33 +194,6 @@ fn row_sum(row: u32, zero: u32) -> f32 {
 // 1 / sqrt(mean of the squares of the inputs + EPS), what RMSNorm divides by; for store.
 fn inv_rms() -> f32 {
     return 1.0 / sqrt(all_squares() / f32(K) + EPS);
-}
-
-// One of what the workgroups have of the inputs' squares, or UNSET. Loaded behind the loads ahead of the last round: with the inputs
-// it would not be there yet, and in front of loads that are waited for it would be waited for with them.
-fn load_square(tid: u32) -> u32 {
-    return atomicLoad(&x[squares_at() + min(tid, NUM_SQUARES - 1u)]);
-}
-
-// What the workgroups have of the inputs' squares, of which this thread knows one, or UNSET; zeros behind the last.
-fn put_squares(tid: u32, bits: u32) {
-    for (var i = tid; i < 4u * SQUARES_SIZE; i += WORKGROUP_SIZE) {
-        var square = 0.0;
-        if (i < NUM_SQUARES) {
-            let at = squares_at() + i;
-            square = bitcast<f32>(wait_for(at, select(bits, UNSET, i >= WORKGROUP_SIZE)));
-        }
-        put_square(i, square);
-    }
-}
-
-// Adds up the squares of what this workgroup's threads stored, for all workgroups.
-fn put_own_squares(group: u32, zero: u32) {
-    var sum = squares[0];
-    for (var i = 1u; i < BLOCK_QUADS + zero; i++) {
-        sum += squares[i];
-    }
-    put(squares_at() + group, across(sum));
 }
 
 // Round `round` of the rows from `row` on, or behind TURNS of the rows of the workgroup's next block, if there is one.
@@ -256,10 +238,6 @@ fn run(group: u32, tid: u32, zero: u32) {
     if (DEPTH > 3u) {
         w3 = load_ahead(first_row, 3u, false, lane);
     }
-    var square = 0u;
-    if (SQUARES == 1u) {
-        own_squares = 0.0;
-    }
     var turn = 0u; // the first row's place in shares
     for (var i = 0u; i < select(1u, BLOCKS + zero, BLOCKS > 1u); i++) {
         let block = group + i * GROUPS;
@@ -279,11 +257,20 @@ fn run(group: u32, tid: u32, zero: u32) {
                 if (STAGES > 1u && (stage > 0u || i > 0u)) {
                     workgroupBarrier();
                 }
+                if (stage == 0u) {
+                    squares = 0.0;
+                }
                 stage_inputs(stage, tid);
+                if (NORM == 1u && stage + 1u == STAGES) {
+                    share_squares(tid);
+                }
                 workgroupBarrier();
                 if (INPUT_SUMS == 1u) {
                     sum_inputs(tid);
                     workgroupBarrier();
+                }
+                if (NORM == 1u && stage + 1u == STAGES) {
+                    sum_squares(tid);
                 }
             }
             let first = stage * STAGE_ROUNDS;
@@ -293,16 +280,10 @@ fn run(group: u32, tid: u32, zero: u32) {
                 if (DEPTH == 1u) {
                     let current = w0;
                     w0 = load_ahead(row, round + 1u, more, lane);
-                    if (NORM == 1u && i == 0u && round + 1u == ROUNDS) {
-                        square = load_square(tid);
-                    }
                     add_products(current, load);
                 } else {
                     add_products(w0, load);
                     w0 = load_ahead(row, round + DEPTH, more, lane);
-                    if (NORM == 1u && i == 0u && round + DEPTH >= ROUNDS) {
-                        square = load_square(tid);
-                    }
                     if (ROUNDS % DEPTH == 0u || round + 1u < end) {
                         add_products(w1, load + THREADS_PER_ROW);
                     }
@@ -322,36 +303,18 @@ fn run(group: u32, tid: u32, zero: u32) {
                 }
             }
         }
-        if (NORM == 1u && i == 0u) {
-            put_squares(tid, square);
-        }
         put_shares(turn + team_row, lane);
         workgroupBarrier();
-        var sum = 0.0;
-        var next_sum = 0.0;
         if (stores) {
-            sum = row_sum(turn + stored, zero);
+            let sum = row_sum(turn + stored);
             if (PAIRS == 1u) {
-                next_sum = row_sum(turn + stored + 1u, zero);
+                store(store_row, sum, row_sum(turn + stored + 1u));
+            } else {
+                store(store_row, sum, 0.0);
             }
-        }
-        if (NORM == 1u && i == 0u) {
-            if (tid >= WORKGROUP_SIZE - 8u) { // a warp that stores nothing, where there is one
-                sum_squares(tid + 8u - WORKGROUP_SIZE);
-            }
-            workgroupBarrier();
-        }
-        if (stores) {
-            store(store_row, sum, next_sum);
         }
         turn = BLOCK_ROWS - turn; // two blocks share a barrier
     }
-    if (SQUARES == 1u && tid < 4u * BLOCK_QUADS) {
-        put_square(tid, own_squares);
-    }
     // What this workgroup stored is stored before it waits for it: its threads need not run at the same time.
     workgroupBarrier();
-    if (SQUARES == 1u && tid == WORKGROUP_SIZE - 1u) {
-        put_own_squares(group, zero);
-    }
 }

@@ -17,7 +17,7 @@ type Product struct {
 	Rows  int
 	K     int // numbers of a row
 	KPad  int
-	Norm  bool // RMSNorm in front, of what the product before it stores
+	Norm  bool // RMSNorm in front
 	Pairs bool // two neighbouring rows make one number
 }
 
@@ -60,6 +60,7 @@ const (
 	maxProductRows = 8
 	fewProductRows = 4 // of a thread, unless measured to be better
 	maxDepth       = 4
+	squareParts    = 32 // layer_products' SQUARE_PARTS
 )
 
 // productsPlan is a shape with what its spreads come to in workgroup memory.
@@ -195,11 +196,8 @@ func (s ProductsShape) cheapest(products []Product, weight string, bytes int) (b
 
 // productsBytes is the workgroup memory for inputs and shares, of workgroupBytes, of which coefs are for the factors of splits.
 func productsBytes(s ProductsShape, workgroupBytes, coefs int) int {
-	return workgroupBytes - 16*s.squaresSize() - 32 - coefs - 64
+	return workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
 }
-
-// squaresSize is how many vectors hold a square of each thread or of each workgroup, layer_products' SQUARES_SIZE.
-func (s ProductsShape) squaresSize() int { return (max(s.Workgroup, s.Groups) + 31) / 32 * 8 }
 
 // Alternatives are shapes like s, which AddTo has filled in, with other spreads for product i, those first that should cost
 // least, at most n, with the same number of rows at most two, which differ in the rounds under way: what these cost is known least.
@@ -252,26 +250,20 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 	for i, p := range products {
 		v := plan.spreads[i]
 		xs = max(xs, loadVectors(weight, s.Halves)*(plan.stageRounds[i]*v.Threads+1))
-		flag := func(on bool) uint32 {
-			if on {
-				return 1
-			}
-			return 0
-		}
-		numSquares := 1 // workgroups that have rows of the product in front
+		norm, pairs := uint32(0), uint32(0)
 		if p.Norm {
-			block := plan.spreads[i-1].block(s.Workgroup)
-			numSquares = min(s.Groups, (products[i-1].Rows+block-1)/block)
+			norm = 1
+		}
+		if p.Pairs {
+			pairs = 1
 		}
 		for name, value := range map[string]uint32{
 			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(v.Rows), "THREADS_PER_ROW": uint32(v.Threads),
-			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": flag(p.Norm), "PAIRS": flag(p.Pairs),
-			"NUM_SQUARES": uint32(numSquares), "SQUARES": flag(i+1 < len(products) && products[i+1].Norm),
+			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs,
 		} {
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}
 	}
 	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["XS_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(xs), uint32(plan.shareBytes/16)
-	consts["SQUARES_SIZE"] = uint32(s.squaresSize())
 	return s, true
 }

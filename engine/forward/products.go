@@ -21,9 +21,8 @@ type layerProducts struct {
 }
 
 const (
-	firstExchanged    = 4    // words before the numbers of the exchange
-	maxExchangeGroups = 1024 // workgroups that it has places for
-	unsetWord         = 0x7fc0a5a5
+	firstExchanged = 4 // words before the numbers of the exchange
+	unsetWord      = 0x7fc0a5a5
 )
 
 // productsName is layer_products among the names of decodeMatvecs.
@@ -125,7 +124,7 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 		},
 		Floats: map[string]float32{"EPS": s.RMSNormEps},
 	}
-	if shape.Groups > min(maxProductGroups, maxExchangeGroups) || shape.Workgroup > matvecThreads(limits) {
+	if shape.Groups > maxProductGroups || shape.Workgroup > matvecThreads(limits) {
 		return opt, shape, false
 	}
 	filled, ok = shape.AddTo(&opt, s.products(), int(limits.MaxWorkgroupStorageBytes), s.coefBytes())

@@ -129,20 +129,13 @@ func (c productsCase) setup() *Setup {
 	product(wantQKV, qkv, hiddenPad, normed(out, nextNorm))
 
 	// x, with what has been handed on behind it.
-	exchange := make([]byte, 4*(firstExchanged+3*c.hidden+c.inter+2))
+	exchange := make([]byte, 4*(firstExchanged+2*c.hidden+c.inter))
 	for i := firstExchanged; i < len(exchange)/4; i++ {
 		binary.LittleEndian.PutUint32(exchange[4*i:], unsetWord)
 	}
 	wantX := Untouched(hiddenPad)
 	copy(wantX, out)
-	handed := append(make([]float64, firstExchanged), scaled(middle, postNorm)...)
-	handed = append(handed, mlp...)
-	if c.last {
-		handed = append(handed, make([]float64, c.hidden)...)
-	} else {
-		handed = append(handed, scaled(out, nextNorm)...)
-	}
-	handed = append(append(handed, middle...), squares(middle), squares(out))
+	handed := append(append(append(make([]float64, firstExchanged), middle...), mlp...), out...)
 	size := c.qkv + 5
 	if c.last {
 		size, wantQKV = 1, Untouched(1)
@@ -199,27 +192,16 @@ func product(sums []float64, w Matrix, kPad int, x []float64) {
 }
 
 func normed(x []float64, gain []float32) []float64 {
-	out, inv := scaled(x, gain), 1/math.Sqrt(squares(x)/float64(len(x))+eps)
-	for i := range out {
-		out[i] *= inv
-	}
-	return out
-}
-
-func scaled(x []float64, gain []float32) []float64 {
-	out := make([]float64, len(x))
-	for i, v := range x {
-		out[i] = v * float64(gain[i])
-	}
-	return out
-}
-
-// squares is the sum of the squares.
-func squares(x []float64) (sum float64) {
+	sum := 0.0
 	for _, v := range x {
 		sum += v * v
 	}
-	return sum
+	inv := 1 / math.Sqrt(sum/float64(len(x))+eps)
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = v * inv * float64(gain[i])
+	}
+	return out
 }
 
 func init() {
