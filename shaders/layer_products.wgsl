@@ -39,6 +39,7 @@ const FIRST: u32 = EXCHANGE + 4u;
 const MLP_AT: u32 = FIRST + HIDDEN;
 const OUT_AT: u32 = MLP_AT + INTERMEDIATE;
 const SQUARE_PARTS: u32 = 32u;
+const SQUARE_VECS: u32 = SQUARE_PARTS / 4u;
 
 @group(0) @binding(0) var<uniform> pass_state: array<vec4<u32>, 2>;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
@@ -53,7 +54,7 @@ const SQUARE_PARTS: u32 = 32u;
 var<workgroup> xs: array<vec4<f32>, XS_SIZE>;         // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<workgroup> shares: array<vec4<f32>, SHARES_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows
 var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
-var<workgroup> sums_sq: array<f32, SQUARE_PARTS>;
+var<workgroup> sums_sq: array<vec4<f32>, SQUARE_VECS>;
 var<workgroup> coefs: array<f32, COEFS>;              // [NUM_HEADS, FUSED_SPLITS] factor of a split in its head's output
 var<private> squares: f32;
 var<private> polls_left: u32;
@@ -71,16 +72,16 @@ fn sum_squares(tid: u32) {
         for (var i = tid; i < WORKGROUP_SIZE; i += SQUARE_PARTS) {
             sum += part_sq[i];
         }
-        sums_sq[tid] = sum;
+        sums_sq[tid / 4u][tid % 4u] = sum;
     }
 }
 
 fn all_squares() -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < SQUARE_PARTS; i++) {
+    var sum = sums_sq[0];
+    for (var i = 1u; i < SQUARE_PARTS / 4u; i++) {
         sum += sums_sq[i];
     }
-    return sum;
+    return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
 fn put(at: u32, value: f32) {
@@ -90,6 +91,14 @@ fn put(at: u32, value: f32) {
 
 fn poll(at: vec4<u32>) -> vec4<u32> {
     return vec4<u32>(atomicLoad(&x[at.x]), atomicLoad(&x[at.y]), atomicLoad(&x[at.z]), atomicLoad(&x[at.w]));
+}
+
+// Polls once more what was not there.
+fn poll_again(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+    if (any(bits == vec4<u32>(UNSET))) {
+        return poll(at);
+    }
+    return bits;
 }
 
 // Polls again until all four are there, or gives up.
@@ -150,6 +159,10 @@ fn inputs_attn_out(k: vec4<u32>) -> vec4<u32> {
     return bitcast<vec4<u32>>(split4(0u, k));
 }
 
+fn again_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+    return bits;
+}
+
 fn settle_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     var v = bitcast<vec4<f32>>(bits);
     if (num_splits > 1u) {
@@ -180,6 +193,10 @@ fn inputs_gate_up(k: vec4<u32>) -> vec4<u32> {
     return poll(FIRST + k);
 }
 
+fn again_gate_up(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+    return poll_again(FIRST + k, bits);
+}
+
 fn settle_gate_up(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     return wait(FIRST + k, bits);
 }
@@ -202,6 +219,10 @@ fn prepare_down(tid: u32) {
 
 fn inputs_down(k: vec4<u32>) -> vec4<u32> {
     return poll(MLP_AT + k);
+}
+
+fn again_down(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+    return poll_again(MLP_AT + k, bits);
 }
 
 fn settle_down(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
@@ -228,6 +249,10 @@ fn prepare_qkv(tid: u32) {
 
 fn inputs_qkv(k: vec4<u32>) -> vec4<u32> {
     return poll(OUT_AT + k);
+}
+
+fn again_qkv(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+    return poll_again(OUT_AT + k, bits);
 }
 
 fn settle_qkv(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {

@@ -2,8 +2,8 @@
 // the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their 16-byte loads; a
 // workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
-// The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, and settle(k, bits),
-// which waits for those; prepare(tid), called between the first of these; gains(k), what they are multiplied by after their squares were
+// The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, again(k, bits), which asks for
+// those once more, and settle(k, bits), which waits for them; prepare(tid), called between the first of these; gains(k), what they are multiplied by after their squares were
 // summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1 with PAIRS).
 
 override K_PAD: u32 = 1024u;
@@ -47,83 +47,84 @@ fn load_step(row: u32, load: u32) -> RowLoads {
     return load_rows(rows_a * LOADS_PER_ROW, rows_b * LOADS_PER_ROW, at);
 }
 
-// Where number `at` of the stage is in xs.
-fn vector_of(at: u32) -> u32 {
-    return at % WEIGHTS_PER_LOAD / 4u * XS_STRIDE + at / WEIGHTS_PER_LOAD;
+// What the thread's inputs are multiplied by: one of four, since all that it brings have the same place in their vectors.
+fn input_unit(tid: u32) -> f32 {
+    let units = scaled_input4(vec4<f32>(1.0));
+    return select(select(units.x, units.y, (tid & 1u) == 1u), select(units.z, units.w, (tid & 1u) == 1u), (tid & 2u) == 2u);
 }
 
-// What the inputs are multiplied by waits for them in their places: in registers it would not be there when they are.
-fn put_gain(at: u32, gain: f32) {
-    if (at < STAGE_NUMBERS) {
-        xs[vector_of(at)][at % 4u] = gain;
+// Whether number first + i*WORKGROUP_SIZE of a stage is one.
+fn in_stage(first: u32, i: u32) -> bool {
+    return (WORDS <= 16u && STAGE_NUMBERS % WORKGROUP_SIZE == 0u) || (first + i * WORKGROUP_SIZE < STAGE_NUMBERS);
+}
+
+// What the inputs are multiplied by waits for them in their places: in registers it would not be there when they are. `to` is
+// the vector of xs for number `first`.
+fn put_gain(to: u32, first: u32, i: u32, gain: f32) {
+    if (WORDS > i && in_stage(first, i)) {
+        xs[to + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD)][first % 4u] = gain;
     }
 }
 
-fn put_gains(at: vec4<u32>, k: vec4<u32>, unit: f32) {
-    if (NORM == 1u) {
+fn put_gains(to: u32, first: u32, i: u32, k: vec4<u32>, unit: f32) {
+    if (NORM == 1u && WORDS > i) {
         let gain = gains(k) * unit;
-        put_gain(at.x, gain.x);
-        if (WORDS > 1u) {
-            put_gain(at.y, gain.y);
-        }
-        if (WORDS > 2u) {
-            put_gain(at.z, gain.z);
-            put_gain(at.w, gain.w);
-        }
+        put_gain(to, first, i, gain.x);
+        put_gain(to, first, i + 1u, gain.y);
+        put_gain(to, first, i + 2u, gain.z);
+        put_gain(to, first, i + 3u, gain.w);
     }
 }
 
-fn put_input(at: u32, x: f32, unit: f32) {
-    if (at < STAGE_NUMBERS) {
+fn put_input(to: u32, first: u32, i: u32, begin: u32, bits: u32, unit: f32) {
+    if (WORDS > i && in_stage(first, i)) {
+        var x = bitcast<f32>(bits);
+        if (STAGES * STAGE_NUMBERS != K && begin + first + i * WORKGROUP_SIZE >= K) {
+            x = 0.0;
+        }
+        let at = to + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD);
         if (NORM == 1u) {
-            xs[vector_of(at)][at % 4u] *= x;
+            squares += x * x;
+            xs[at][first % 4u] *= x;
         } else {
-            xs[vector_of(at)][at % 4u] = x * unit;
+            xs[at][first % 4u] = x * unit;
         }
     }
 }
 
-// Numbers `at` of the stage that begins at number `begin`: their squares are added up, and they go to workgroup memory.
-fn put_inputs(at: vec4<u32>, begin: u32, bits: vec4<u32>, unit: f32) {
-    let known = (at + begin < vec4<u32>(K)) & (at < vec4<u32>(STAGE_NUMBERS));
-    let x = select(vec4<f32>(0.0), bitcast<vec4<f32>>(bits), known);
-    if (NORM == 1u) {
-        squares += dot(x, x);
-    }
-    put_input(at.x, x.x, unit);
-    if (WORDS > 1u) {
-        put_input(at.y, x.y, unit);
-    }
-    if (WORDS > 2u) {
-        put_input(at.z, x.z, unit);
-        put_input(at.w, x.w, unit);
-    }
+// Numbers i to i+3 of the up to sixteen of a turn: their squares are added up, and they go to workgroup memory.
+fn put_inputs(to: u32, first: u32, i: u32, begin: u32, bits: vec4<u32>, unit: f32) {
+    put_input(to, first, i, begin, bits.x, unit);
+    put_input(to, first, i + 1u, begin, bits.y, unit);
+    put_input(to, first, i + 2u, begin, bits.z, unit);
+    put_input(to, first, i + 3u, begin, bits.w, unit);
 }
 
-// Brings a stage's inputs. All loads of a turn are under way before the first is waited for.
+// Where those are among all inputs; past the end the last.
+fn inputs_at(first: u32, i: u32, begin: u32) -> vec4<u32> {
+    let k = vec4<u32>(begin + first + i * WORKGROUP_SIZE) + WORKGROUP_SIZE * vec4<u32>(0u, 1u, 2u, 3u);
+    if (STAGES * STAGE_NUMBERS == K && WORDS * WORKGROUP_SIZE == STAGE_NUMBERS && WORDS % 4u == 0u && WORDS <= 16u) {
+        return k;
+    }
+    return min(k, vec4<u32>(K - 1u));
+}
+
+// Brings a stage's inputs. All loads of a turn are under way before the first is waited for; what was not there is asked for again
+// together, behind the first four.
 fn stage_inputs(stage: u32, tid: u32) {
     let begin = stage * STAGE_NUMBERS;
-    let unit = scaled_input4(vec4<f32>(1.0))[tid % 4u];
+    let unit = input_unit(tid);
     for (var i = 0u; i < WORDS; i += 16u) {
-        let a = vec4<u32>(tid + i * WORKGROUP_SIZE) + WORKGROUP_SIZE * vec4<u32>(0u, 1u, 2u, 3u);
-        let b = a + vec4<u32>(4u * WORKGROUP_SIZE);
-        let c = a + vec4<u32>(8u * WORKGROUP_SIZE);
-        let d = a + vec4<u32>(12u * WORKGROUP_SIZE);
-        let last = vec4<u32>(K - 1u);
-        let k_a = min(a + begin, last);
-        let k_b = min(b + begin, last);
-        let k_c = min(c + begin, last);
-        let k_d = min(d + begin, last);
-        put_gains(a, k_a, unit);
-        if (WORDS > 4u) {
-            put_gains(b, k_b, unit);
-        }
-        if (WORDS > 8u) {
-            put_gains(c, k_c, unit);
-        }
-        if (WORDS > 12u) {
-            put_gains(d, k_d, unit);
-        }
+        let first = tid + i * WORKGROUP_SIZE;
+        let to = first % WEIGHTS_PER_LOAD / 4u * XS_STRIDE + first / WEIGHTS_PER_LOAD;
+        let k_a = inputs_at(first, 0u, begin);
+        let k_b = inputs_at(first, 4u, begin);
+        let k_c = inputs_at(first, 8u, begin);
+        let k_d = inputs_at(first, 12u, begin);
+        put_gains(to, first, 0u, k_a, unit);
+        put_gains(to, first, 4u, k_b, unit);
+        put_gains(to, first, 8u, k_c, unit);
+        put_gains(to, first, 12u, k_d, unit);
         let bits_a = inputs(k_a);
         var bits_b = vec4<u32>(0u);
         var bits_c = vec4<u32>(0u);
@@ -140,15 +141,25 @@ fn stage_inputs(stage: u32, tid: u32) {
         if (stage == 0u && i == 0u) {
             prepare(tid);
         }
-        put_inputs(a, begin, settle(k_a, bits_a), unit);
+        let settled = settle(k_a, bits_a);
         if (WORDS > 4u) {
-            put_inputs(b, begin, settle(k_b, bits_b), unit);
+            bits_b = again(k_b, bits_b);
         }
         if (WORDS > 8u) {
-            put_inputs(c, begin, settle(k_c, bits_c), unit);
+            bits_c = again(k_c, bits_c);
         }
         if (WORDS > 12u) {
-            put_inputs(d, begin, settle(k_d, bits_d), unit);
+            bits_d = again(k_d, bits_d);
+        }
+        put_inputs(to, first, 0u, begin, settled, unit);
+        if (WORDS > 4u) {
+            put_inputs(to, first, 4u, begin, settle(k_b, bits_b), unit);
+        }
+        if (WORDS > 8u) {
+            put_inputs(to, first, 8u, begin, settle(k_c, bits_c), unit);
+        }
+        if (WORDS > 12u) {
+            put_inputs(to, first, 12u, begin, settle(k_d, bits_d), unit);
         }
     }
 }
