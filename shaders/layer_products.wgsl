@@ -67,11 +67,6 @@ fn split4(split: u32, k: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
 }
 
-fn coef4(split: u32, k: vec4<u32>) -> vec4<f32> {
-    let at = min(k / HEAD_DIM, vec4<u32>(NUM_HEADS - 1u)) * FUSED_SPLITS + split;
-    return vec4<f32>(coefs[at.x], coefs[at.y], coefs[at.z], coefs[at.w]);
-}
-
 fn inputs_attn_out(k: vec4<u32>) -> vec4<u32> {
     return bitcast<vec4<u32>>(split4(0u, k));
 }

@@ -59,6 +59,11 @@ fn all_squares() -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
+fn coef4(split: u32, k: vec4<u32>) -> vec4<f32> {
+    let at = min(k / HEAD_DIM, vec4<u32>(NUM_HEADS - 1u)) * FUSED_SPLITS + split;
+    return vec4<f32>(coefs[at.x], coefs[at.y], coefs[at.z], coefs[at.w]);
+}
+
 fn put(at: u32, value: f32) {
     let bits = bitcast<u32>(value);
     atomicStore(&x[at], select(bits, 0x7fc00000u, bits == UNSET));

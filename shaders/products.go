@@ -36,6 +36,7 @@ type ProductsShape struct {
 	Loads     int                 // of 16 bytes that a thread has under way
 	Team      int                 // threads of a row, at least
 	Halves    bool                // of quantized weights: see Options.Halves
+	Attends   bool                // decode_layer instead: attention too
 }
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
@@ -61,6 +62,9 @@ const (
 	fewProductRows = 4 // of a thread, unless measured to be better
 	maxDepth       = 4
 	squareParts    = 32 // layer_products' SQUARE_PARTS
+
+	attentionThreads = 256  // that attention computes with in decode_layer, each with a vector where inputs are later
+	attentionBytes   = 2656 // of workgroup memory that it has for itself, at most, with one query head
 )
 
 // productsPlan is a shape with what its spreads come to in workgroup memory.
@@ -196,7 +200,11 @@ func (s ProductsShape) cheapest(products []Product, weight string, bytes int) (b
 
 // productsBytes is the workgroup memory for inputs and shares, of workgroupBytes, of which coefs are for the factors of splits.
 func productsBytes(s ProductsShape, workgroupBytes, coefs int) int {
-	return workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
+	bytes := workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
+	if s.Attends {
+		bytes -= attentionBytes
+	}
+	return bytes
 }
 
 // Alternatives are shapes like s, which AddTo has filled in, with other spreads for product i, those first that should cost
@@ -233,7 +241,7 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 // memory, of which coefs bytes are for the factors of splits.
 func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, coefs int) (filled ProductsShape, ok bool) {
 	weight, consts := opt.Weight, opt.Consts
-	if s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
+	if s.Groups < 1 || s.Workgroup < 64 || s.Attends && s.Workgroup < attentionThreads || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
 		return s, false
 	}
 	opt.Halves = s.Halves
@@ -247,6 +255,9 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 	}
 	s.Spreads, s.Loads, s.Team = plan.spreads, 0, 0 // which the spreads have taken the place of
 	xs := 0
+	if s.Attends {
+		xs = attentionThreads
+	}
 	for i, p := range products {
 		v := plan.spreads[i]
 		xs = max(xs, loadVectors(weight, s.Halves)*(plan.stageRounds[i]*v.Threads+1))
