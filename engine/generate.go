@@ -338,12 +338,12 @@ const (
 	maxBatch = 32
 )
 
-// batchTime is what a screen of 60 frames a second shows at once; half of it in a browser, which draws on the same GPU.
+// batchTime is so short that text seems to flow; a third of it in a browser, which draws on the same GPU.
 var batchTime = func() time.Duration {
 	if runtime.GOOS == "js" {
 		return 8 * time.Millisecond
 	}
-	return 16 * time.Millisecond
+	return 24 * time.Millisecond
 }()
 
 // batch says how many tokens a submission has and how many submissions are in flight.

@@ -11,6 +11,9 @@ import (
 // NumProducts is how many products layer_products computes.
 const NumProducts = 4
 
+// AttentionThreads are those that attention computes with in decode_layer, lib_attention's THREADS; each has a vector where inputs are later.
+const AttentionThreads = 256
+
 // Product is one of layer_products' matrices.
 type Product struct {
 	Name  string // as in layer_products.wgsl
@@ -63,8 +66,7 @@ const (
 	maxDepth       = 4
 	squareParts    = 32 // layer_products' SQUARE_PARTS
 
-	attentionThreads = 256  // that attention computes with in decode_layer, each with a vector where inputs are later
-	attentionBytes   = 2656 // of workgroup memory that it has for itself, at most, with one query head
+	attentionBytes = 2656 // of workgroup memory that it has for itself, at most, with one query head
 )
 
 // productsPlan is a shape with what its spreads come to in workgroup memory.
@@ -241,7 +243,7 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 // memory, of which coefs bytes are for the factors of splits.
 func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, coefs int) (filled ProductsShape, ok bool) {
 	weight, consts := opt.Weight, opt.Consts
-	if s.Groups < 1 || s.Workgroup < 64 || s.Attends && s.Workgroup < attentionThreads || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
+	if s.Groups < 1 || s.Workgroup < 64 || s.Attends && s.Workgroup < AttentionThreads || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
 		return s, false
 	}
 	opt.Halves = s.Halves
@@ -256,7 +258,7 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 	s.Spreads, s.Loads, s.Team = plan.spreads, 0, 0 // which the spreads have taken the place of
 	xs := 0
 	if s.Attends {
-		xs = attentionThreads
+		xs = AttentionThreads
 	}
 	for i, p := range products {
 		v := plan.spreads[i]

@@ -6,6 +6,7 @@ package forward
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -18,6 +19,12 @@ type layerProducts struct {
 	shape    shaders.ProductsShape
 	split    []dispatch // by layer, behind up to fusedSplits splits
 	combined []dispatch // behind combine_splits
+	layers   []dispatch // decode_layer by layer, up to fusedSplits splits; nil: attention is a dispatch of its own
+}
+
+// attends tells whether decode_layer takes the place of attention too, with a context in so many splits.
+func (p *layerProducts) attends(numSplits int) bool {
+	return p != nil && p.layers != nil && numSplits <= fusedSplits
 }
 
 const (
@@ -46,10 +53,20 @@ func (r *Runner) canFuse() bool {
 	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= 8+quantized
 }
 
+// canAttend tells whether the device can take attention with them. Exchanges of even and odd layers take turns, from pass to pass too.
+func (r *Runner) canAttend() bool {
+	buffers := 12
+	if r.layers[0].weights.gateUp.parts[0].scales != nil {
+		buffers += 4
+	}
+	return r.canFuse() && len(r.layers)%2 == 0 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= buffers
+}
+
 // fuses tells whether it may be worth it: a CPU runs few workgroups at the same time, and none faster for it.
 func (r *Runner) fuses() bool { return r.canFuse() && (r.dev.Info().Type != "cpu" || fuseOnCPU) }
 
-// clearExchange makes it as attention in front of layer_products leaves it, with no wait given up.
+// clearExchange makes the exchanges as attention in front of layer_products and the layer before decode_layer leave them, with no wait
+// given up.
 func (r *Runner) clearExchange() error {
 	words := make([]uint32, r.shape.exchangeWords())
 	for i := range words[firstExchanged:] {
@@ -104,6 +121,45 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	return p, nil
 }
 
+// recordLayers records decode_layer in the shape of p; false when it does not fit the device.
+func (r *Runner) recordLayers(p *layerProducts) (bool, error) {
+	shape := p.shape
+	shape.Attends = true
+	if _, _, ok := r.productsOptions(shape); !ok || !r.canAttend() {
+		return false, nil
+	}
+	var layers []dispatch
+	for i := range r.layers {
+		w, next, norms := &r.layers[i].weights, &r.layers[i].weights, r.layers[i].weights.postNorm
+		if i+1 < len(r.layers) {
+			next = &r.layers[i+1].weights
+			norms.Size += r.shape.normBytes() // and the next layer's input_layernorm
+		}
+		opt, _, _ := r.productsOptions(shape)
+		for name, v := range map[string]int{
+			"FIRST": r.shape.layerExchange(i), "CLEAR_FROM": r.shape.layerExchange(i + 1), "CLEARED": r.shape.layerWords(),
+			"QKV_IN": i % 2 * r.shape.qkvStride, "QKV_OUT": (i + 1) % 2 * r.shape.qkvStride,
+		} {
+			opt.Consts[name] = uint32(v)
+		}
+		bindings := []gpu.Binding{r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufX), norms, r.whole(bufQKV)}
+		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
+		for _, m := range parts {
+			bindings = append(bindings, gpu.Whole(m.data))
+		}
+		for _, m := range parts {
+			bindings = m.withScales(bindings)
+		}
+		d, err := r.dispatch("decode_layer", opt, func(passSize) [3]uint32 { return [3]uint32{uint32(shape.Groups), 1, 1} }, bindings...)
+		if err != nil {
+			return false, err
+		}
+		layers = append(layers, d)
+	}
+	p.shape, p.layers = shape, layers
+	return true, nil
+}
+
 // behind are a layer's products behind its attention in so many splits.
 func (p *layerProducts) behind(layer, numSplits int) []dispatch {
 	if numSplits > fusedSplits {
@@ -126,6 +182,14 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 	}
 	if shape.Groups > maxProductGroups || shape.Workgroup > matvecThreads(limits) {
 		return opt, shape, false
+	}
+	if shape.Attends {
+		maps.Copy(opt.Consts, s.attentionConsts())
+		maps.Copy(opt.Floats, s.attentionFloats())
+		maps.Copy(opt.Consts, map[string]uint32{
+			"ML_BASE": uint32(fusedSplits * s.qPad), "Q_TILE": 1, "Q_TILES": uint32(s.qTiles(1)), "IDLE": uint32(max(shape.Workgroup-shaders.AttentionThreads, 0)),
+		})
+		opt.KV = string(s.kv)
 	}
 	filled, ok = shape.AddTo(&opt, s.products(), int(limits.MaxWorkgroupStorageBytes), s.coefBytes())
 	return opt, filled, ok && (!shape.Halves || r.halves())
@@ -159,10 +223,14 @@ func (r *Runner) restoreProducts() error {
 	}
 	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves}
 	p, err := r.recordProducts(shape)
-	if p != nil { // a damaged tuning file might say anything
-		r.useProducts(p)
+	if p != nil && v.Attends {
+		_, err = r.recordLayers(p)
 	}
-	return err
+	if p == nil || err != nil { // a damaged tuning file might say anything
+		return err
+	}
+	r.useProducts(p)
+	return r.clearExchange()
 }
 
 func (r *Runner) productsKey() string { return tuningKey(productsName, r.layers[0].weights.gateUp) }
@@ -215,7 +283,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, nil, nil
 	}
 	first, second := &r.layers[0].decode, &r.layers[1].decode
-	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV))
+	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV), 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -237,7 +305,37 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, rows, err
 	}
 	best, more, err := r.refineProducts(best, want, rounds)
+	rows = append(rows, more...)
+	if best == nil || err != nil {
+		return best, rows, err
+	}
+	best, more, err = r.tuneLayers(best, rounds)
 	return best, append(rows, more...), err
+}
+
+// tuneLayers finds out whether a decode step is faster with attention in the same dispatch.
+func (r *Runner) tuneLayers(products *layerProducts, rounds int) (*layerProducts, []TuneRow, error) {
+	with := &layerProducts{shape: products.shape, split: products.split, combined: products.combined}
+	err := r.inParallel(func() error { _, err := r.recordLayers(with); return err })
+	if with.layers == nil || err != nil {
+		return products, nil, err
+	}
+	first, second := &r.layers[0].decode, &r.layers[1].decode
+	want, err := r.productsOutput(slices.Concat(first.attention.few, first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV), 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	got, err := r.productsOutput(with.layers[:1], 1)
+	if err != nil {
+		return nil, nil, err
+	}
+	if up, err := r.waitGivenUp(); up || err != nil {
+		return products, nil, err
+	}
+	if err := closeTo(want, got); err != nil {
+		return nil, nil, fmt.Errorf("forward: tuning decode_layer: %s: %w", with.tuned(), err)
+	}
+	return r.timeProducts([]*layerProducts{products, with}, rounds)
 }
 
 // refineProducts tries other spreads, product by product, and then halves; nil: a wait was given up.
@@ -345,7 +443,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Attends: p.shape.Attends}
 }
 
 // layerBytes is what the products of all layers read.
@@ -420,7 +518,7 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 
 // tryProducts tells whether all workgroups run at the same time. A result that is wrong is an error.
 func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
-	got, err := r.productsOutput(p.split[:1])
+	got, err := r.productsOutput(p.split[:1], 0)
 	if err != nil {
 		return false, err
 	}
@@ -433,9 +531,9 @@ func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
 	return true, nil
 }
 
-// productsOutput runs what lies between the attentions of layers 0 and 1 on a fixed input, and reads the residual stream and q, k
-// and v. Scaled alike, as closeTo compares them.
-func (r *Runner) productsOutput(steps []dispatch) ([]float32, error) {
+// productsOutput runs what lies between the attentions of layers 0 and 1, or from the first on, on a fixed input, and reads the residual
+// stream and row `row` of q, k and v. Scaled alike, as closeTo compares them.
+func (r *Runner) productsOutput(steps []dispatch, row int) ([]float32, error) {
 	if err := r.clearExchange(); err != nil {
 		return nil, err
 	}
@@ -444,8 +542,12 @@ func (r *Runner) productsOutput(steps []dispatch) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	qkv, err := r.readTap(r.rowTap("qkv", bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride), 1)
-	return append(scaledToOne(out), scaledToOne(qkv)...), err
+	cols := s.QDim() + 2*s.KVDim()
+	qkv, err := r.readTap(r.rowTap("qkv", bufQKV, cols, s.qkvStride), row+1)
+	if err != nil {
+		return nil, err
+	}
+	return append(scaledToOne(out), scaledToOne(qkv[row*cols:])...), nil
 }
 
 func scaledToOne(v []float32) []float32 {
