@@ -490,8 +490,8 @@ func TestBatch(t *testing.T) {
 		step        time.Duration
 		size, depth int
 	}{
-		{0, 1, 1}, {time.Second, 1, 1}, {21 * time.Millisecond, 1, 1}, {17 * time.Millisecond, 1, 2}, {12 * time.Millisecond, 2, 2},
-		{3 * time.Millisecond, 6, 2}, {time.Millisecond, 16, 2}, {600 * time.Microsecond, 27, 2}, {100 * time.Microsecond, 32, 6},
+		{0, 1, 1}, {time.Second, 1, 1}, {21 * time.Millisecond, 1, 1}, {17 * time.Millisecond, 2, 2}, {12 * time.Millisecond, 2, 2},
+		{3 * time.Millisecond, 8, 2}, {time.Millisecond, 24, 2}, {600 * time.Microsecond, 32, 3}, {100 * time.Microsecond, 32, 9},
 	} {
 		e := &Engine{stepTime: c.step}
 		if size, depth := e.batch(); size != c.size || depth != c.depth {

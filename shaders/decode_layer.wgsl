@@ -128,4 +128,5 @@ fn decode_layer(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id
     if (arrayLength(&norms) > NEXT_NORM) {
         run_qkv(group.x, tid, zero);
     }
+    use_touched(zero);
 }

@@ -96,4 +96,5 @@ fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_
     if (arrayLength(&qkv) >= NUM_ROWS_QKV) {
         run_qkv(group.x, tid, zero);
     }
+    use_touched(zero);
 }

@@ -34,6 +34,7 @@ var<workgroup> coefs: array<f32, COEFS>;              // [NUM_HEADS, FUSED_SPLIT
 var<private> squares: f32;
 var<private> polls_left: u32;
 var<private> num_splits: u32;
+var<private> touched: u32; // of what was asked for early and nobody wants: a compiler must not see that
 var<private> kept: f32; // the residual of the row that this thread will store
 
 fn share_squares(tid: u32) {
@@ -79,6 +80,13 @@ fn poll_again(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
         return poll(at);
     }
     return bits;
+}
+
+// Makes as if something depended on what was touched; zero is one that no compiler knows.
+fn use_touched(zero: u32) {
+    if (zero == 1u && touched == UNSET) {
+        atomicStore(&x[EXCHANGE], 1u);
+    }
 }
 
 // Polls again until all four are there, or gives up.

@@ -40,6 +40,7 @@ type ProductsShape struct {
 	Team      int                 // threads of a row, at least
 	Halves    bool                // of quantized weights: see Options.Halves
 	Attends   bool                // decode_layer instead: attention too
+	Touch     int                 // rows' loads that a thread asks for early, besides those under way, at most maxTouch
 }
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
@@ -64,6 +65,7 @@ const (
 	maxProductRows = 8
 	fewProductRows = 4 // of a thread, unless measured to be better
 	maxDepth       = 4
+	maxTouch       = 32
 	squareParts    = 32 // layer_products' SQUARE_PARTS
 
 	attentionBytes = 2656 // of workgroup memory that it has for itself, at most, with one query head
@@ -91,10 +93,21 @@ func (v Spread) rounds(p Product, weight string) int {
 	return (p.KPad/WeightsPerLoad[weight] + v.Threads - 1) / v.Threads
 }
 
+// touch is how many rounds s.Touch comes to.
+func (v Spread) touch(p Product, s ProductsShape, weight string) int {
+	all := v.rounds(p, weight) * v.blocks(p, s)
+	return min((s.Touch+v.Rows-1)/v.Rows, all-v.Depth)
+}
+
+// blocks are how many of rows a workgroup computes, at most.
+func (v Spread) blocks(p Product, s ProductsShape) int {
+	block := v.block(s.Workgroup)
+	return ((p.Rows+block-1)/block + s.Groups - 1) / s.Groups
+}
+
 // shareBytes is what the shares of a block take, of two where there are more.
 func (v Spread) shareBytes(p Product, s ProductsShape) int {
-	block := v.block(s.Workgroup)
-	return min(2, (p.Rows+block*s.Groups-1)/(block*s.Groups)) * 16 * block * (v.Threads/4 + 1)
+	return min(2, v.blocks(p, s)) * 16 * v.block(s.Workgroup) * (v.Threads/4 + 1)
 }
 
 // registers is how many a thread needs, roughly.
@@ -116,8 +129,7 @@ func (v Spread) cost(p Product, s ProductsShape, weight string, inputBytes int) 
 		return 0, 0
 	}
 	stages := (turns + fit - 1) / fit
-	block := v.block(s.Workgroup)
-	blocks := float64(((p.Rows+block-1)/block + s.Groups - 1) / s.Groups)
+	blocks := float64(v.blocks(p, s))
 	warps := float64(s.Workgroup) / 32
 	step := max(
 		warps*float64(v.Rows*loadInstructions[weight]+stepInstructions)/4,
@@ -243,7 +255,7 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 // memory, of which coefs bytes are for the factors of splits.
 func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, coefs int) (filled ProductsShape, ok bool) {
 	weight, consts := opt.Weight, opt.Consts
-	if s.Groups < 1 || s.Workgroup < 64 || s.Attends && s.Workgroup < AttentionThreads || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
+	if s.Touch < 0 || s.Touch > maxTouch || s.Groups < 1 || s.Workgroup < 64 || s.Attends && s.Workgroup < AttentionThreads || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
 		return s, false
 	}
 	opt.Halves = s.Halves
@@ -272,7 +284,7 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 		}
 		for name, value := range map[string]uint32{
 			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(v.Rows), "THREADS_PER_ROW": uint32(v.Threads),
-			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs,
+			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs, "TOUCH": uint32(v.touch(p, s, weight)),
 		} {
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}

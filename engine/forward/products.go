@@ -221,7 +221,7 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Touch: v.Touch}
 	p, err := r.recordProducts(shape)
 	if p != nil && v.Attends {
 		_, err = r.recordLayers(p)
@@ -338,7 +338,7 @@ func (r *Runner) tuneLayers(products *layerProducts, rounds int) (*layerProducts
 	return r.timeProducts([]*layerProducts{products, with}, rounds)
 }
 
-// refineProducts tries other spreads, product by product, and then halves; nil: a wait was given up.
+// refineProducts tries other spreads, product by product, and then halves, and loads asked for early; nil: a wait was given up.
 func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int) (_ *layerProducts, rows []TuneRow, err error) {
 	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
 	for _, t := range spreadTrials {
@@ -354,14 +354,31 @@ func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int)
 			return nil, rows, err
 		}
 	}
-	halves := best.shape
-	halves.Halves = true
-	choices, err := r.addProducts([]*layerProducts{best}, []shaders.ProductsShape{halves}, want)
-	if err != nil {
-		return nil, rows, err
+	for _, variants := range []func(shaders.ProductsShape) []shaders.ProductsShape{inHalves, touching} {
+		choices, err := r.addProducts([]*layerProducts{best}, variants(best.shape), want)
+		if err != nil {
+			return nil, rows, err
+		}
+		var more []TuneRow
+		best, more, err = r.timeProducts(choices, rounds)
+		rows = append(rows, more...)
+		if best == nil || err != nil {
+			return nil, rows, err
+		}
 	}
-	best, more, err := r.timeProducts(choices, rounds)
-	return best, append(rows, more...), err
+	return best, rows, nil
+}
+
+func inHalves(s shaders.ProductsShape) []shaders.ProductsShape {
+	s.Halves = true
+	return []shaders.ProductsShape{s}
+}
+
+func touching(s shaders.ProductsShape) (shapes []shaders.ProductsShape) {
+	for _, s.Touch = range []int{4, 8, 16} {
+		shapes = append(shapes, s)
+	}
+	return shapes
 }
 
 // addProducts adds those shapes to choices that the device can run, all at the same time, and that are none of them.
@@ -443,7 +460,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Attends: p.shape.Attends}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Attends: p.shape.Attends, Touch: p.shape.Touch}
 }
 
 // layerBytes is what the products of all layers read.

@@ -18,6 +18,7 @@ type productsCase struct {
 	last                               bool // there is no next layer
 	random                             bool // any spreads that fit, not those that should cost least
 	halves                             bool
+	touch                              int
 }
 
 const (
@@ -62,12 +63,12 @@ var productsCases = []productsCase{
 	{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3, loads: 4},
 	{weight: "q4", heads: 3, headDim: 64, hidden: 320, inter: 1000, qkv: 130, workgroup: 64, splits: 4, loads: 3},
 	{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8, loads: 8},
-	{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, loads: 4, last: true},
-	{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6},
+	{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, loads: 4, last: true, touch: 5},
+	{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6, touch: 16},
 	{weight: "bf16", heads: 4, headDim: 64, hidden: 330, inter: 500, qkv: 250, workgroup: 96, splits: 1, loads: 1, random: true},
-	{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true},
-	{weight: "q4", heads: 5, headDim: 128, hidden: 640, inter: 2000, qkv: 900, workgroup: 160, splits: 1, loads: 2, random: true},
-	{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true},
+	{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true, touch: 8},
+	{weight: "q4", heads: 5, headDim: 128, hidden: 640, inter: 2000, qkv: 900, workgroup: 160, splits: 1, loads: 2, random: true, touch: 8},
+	{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true, touch: 8},
 }
 
 func (c productsCase) named() Case {
@@ -152,7 +153,7 @@ func (c productsCase) options(rng *rand.Rand, attends bool) shaders.Options {
 		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
 	}
 	coefBytes := 4 * fusedSplits * c.heads
-	shape, ok := shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4, Halves: c.halves, Attends: attends}.AddTo(&opt, products, workgroupBytes, coefBytes)
+	shape, ok := shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4, Halves: c.halves, Attends: attends, Touch: c.touch}.AddTo(&opt, products, workgroupBytes, coefBytes)
 	for i := range products {
 		if all := shape.Alternatives(products, i, c.weight, workgroupBytes, coefBytes, 100); c.random {
 			shape = all[rng.IntN(len(all))]
@@ -248,7 +249,7 @@ type layerCase struct {
 var layerCases = []layerCase{
 	{attentionCase{headShape: headShape{kv: "f16", heads: 4, kvHeads: 2, headDim: 32, start: 9}, splits: 1}, productsCase{weight: "bf16", hidden: 96, inter: 160, workgroup: 256, loads: 1}},
 	{attentionCase{headShape: headShape{kv: "f32", heads: 6, kvHeads: 3, headDim: 30, start: 100}, splits: 2}, productsCase{weight: "q8", hidden: 100, inter: 70, workgroup: 512, loads: 4}},
-	{attentionCase{headShape: headShape{kv: "f16", heads: 8, kvHeads: 2, headDim: 64, start: 300}, splits: 4}, productsCase{weight: "q4", hidden: 320, inter: 1000, workgroup: 320, loads: 3, random: true}},
+	{attentionCase{headShape: headShape{kv: "f16", heads: 8, kvHeads: 2, headDim: 64, start: 300}, splits: 4}, productsCase{weight: "q4", hidden: 320, inter: 1000, workgroup: 320, loads: 3, random: true, touch: 3}},
 	{attentionCase{headShape: headShape{kv: "f16", heads: 4, kvHeads: 2, headDim: 128, start: 63}, splits: 1}, productsCase{weight: "q4", hidden: 256, inter: 3000, workgroup: 256, loads: 8, last: true}},
 	{attentionCase{headShape: headShape{kv: "f32", heads: 4, kvHeads: 1, headDim: 128, start: 128}, splits: 4}, productsCase{weight: "q8", hidden: 520, inter: 900, workgroup: 640, loads: 4, random: true}},
 }
