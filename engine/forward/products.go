@@ -92,20 +92,12 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	}
 	p := &layerProducts{shape: shape}
 	for i := range r.layers {
-		w, next, nextQKV := &r.layers[i].weights, &r.layers[i].weights, gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
-		norms := w.postNorm
-		if i+1 < len(r.layers) {
-			next, nextQKV = &r.layers[i+1].weights, r.whole(bufQKV)
-			norms.Size += r.shape.normBytes() // and the next layer's input_layernorm
+		nextQKV := r.whole(bufQKV)
+		if i+1 == len(r.layers) {
+			nextQKV = gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
 		}
-		bindings := []gpu.Binding{r.state(), {}, r.whole(bufX), norms, nextQKV}
-		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
-		for _, m := range parts {
-			bindings = append(bindings, gpu.Whole(m.data))
-		}
-		for _, m := range parts {
-			bindings = m.withScales(bindings)
-		}
+		norms, matrices := r.productsBindings(i)
+		bindings := append([]gpu.Binding{r.state(), {}, r.whole(bufX), norms, nextQKV}, matrices...)
 		for _, input := range []struct {
 			buf  int
 			list *[]dispatch
@@ -121,6 +113,25 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	return p, nil
 }
 
+// productsBindings are what a layer's products read: norms, its post_attention_layernorm and the next layer's input_layernorm, and the
+// matrices up to the next layer's projections, then their scales. Of the last layer its own projections, not used, and one norm.
+func (r *Runner) productsBindings(layer int) (norms gpu.Binding, matrices []gpu.Binding) {
+	w := &r.layers[layer].weights
+	next, norms := w, w.postNorm
+	if layer+1 < len(r.layers) {
+		next = &r.layers[layer+1].weights
+		norms.Size += r.shape.normBytes()
+	}
+	parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
+	for _, m := range parts {
+		matrices = append(matrices, gpu.Whole(m.data))
+	}
+	for _, m := range parts {
+		matrices = m.withScales(matrices)
+	}
+	return norms, matrices
+}
+
 // recordLayers records decode_layer in the shape of p; false when it does not fit the device.
 func (r *Runner) recordLayers(p *layerProducts) (bool, error) {
 	shape := p.shape
@@ -130,11 +141,7 @@ func (r *Runner) recordLayers(p *layerProducts) (bool, error) {
 	}
 	var layers []dispatch
 	for i := range r.layers {
-		w, next, norms := &r.layers[i].weights, &r.layers[i].weights, r.layers[i].weights.postNorm
-		if i+1 < len(r.layers) {
-			next = &r.layers[i+1].weights
-			norms.Size += r.shape.normBytes() // and the next layer's input_layernorm
-		}
+		w := &r.layers[i].weights
 		opt, _, _ := r.productsOptions(shape)
 		for name, v := range map[string]int{
 			"FIRST": r.shape.layerExchange(i), "CLEAR_FROM": r.shape.layerExchange(i + 1), "CLEARED": r.shape.layerWords(),
@@ -142,14 +149,8 @@ func (r *Runner) recordLayers(p *layerProducts) (bool, error) {
 		} {
 			opt.Consts[name] = uint32(v)
 		}
-		bindings := []gpu.Binding{r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufX), norms, r.whole(bufQKV)}
-		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
-		for _, m := range parts {
-			bindings = append(bindings, gpu.Whole(m.data))
-		}
-		for _, m := range parts {
-			bindings = m.withScales(bindings)
-		}
+		norms, matrices := r.productsBindings(i)
+		bindings := append([]gpu.Binding{r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufX), norms, r.whole(bufQKV)}, matrices...)
 		d, err := r.dispatch("decode_layer", opt, func(passSize) [3]uint32 { return [3]uint32{uint32(shape.Groups), 1, 1} }, bindings...)
 		if err != nil {
 			return false, err
@@ -341,28 +342,24 @@ func (r *Runner) tuneLayers(products *layerProducts, rounds int) (*layerProducts
 // refineProducts tries other spreads, product by product, and then halves, and loads asked for early; nil: a wait was given up.
 func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int) (_ *layerProducts, rows []TuneRow, err error) {
 	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
-	for _, t := range spreadTrials {
-		shapes := best.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials)
+	try := func(shapes []shaders.ProductsShape) error {
 		choices, err := r.addProducts([]*layerProducts{best}, shapes, want)
 		if err != nil {
-			return nil, rows, err
+			return err
 		}
 		var more []TuneRow
 		best, more, err = r.timeProducts(choices, rounds)
 		rows = append(rows, more...)
-		if best == nil || err != nil {
+		return err
+	}
+	for _, t := range spreadTrials {
+		shapes := best.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials)
+		if err := try(shapes); best == nil || err != nil {
 			return nil, rows, err
 		}
 	}
 	for _, variants := range []func(shaders.ProductsShape) []shaders.ProductsShape{inHalves, touching} {
-		choices, err := r.addProducts([]*layerProducts{best}, variants(best.shape), want)
-		if err != nil {
-			return nil, rows, err
-		}
-		var more []TuneRow
-		best, more, err = r.timeProducts(choices, rounds)
-		rows = append(rows, more...)
-		if best == nil || err != nil {
+		if err := try(variants(best.shape)); best == nil || err != nil {
 			return nil, rows, err
 		}
 	}
