@@ -3,7 +3,7 @@
 // RoPE is rotate_half: pairs (d, d + HEAD_DIM/2). The online softmax is flash-attention's; splits are combined in
 // attn_out, many of them in combine_splits before it.
 // 0 pass_state u32       [1] position of the token, [3] number of splits; from PAGE_TABLE on: physical page numbers
-// 1 norms      f32       [2, HEAD_DIM] q_norm, k_norm
+// 1 qk_norms   f32       [2, HEAD_DIM] q_norm, k_norm
 // 2 rope       vec2<f32> [positions, HEAD_DIM/2] cos, sin
 // 3 qkv        f32       [QDim + 2*KVDim] projections of the token
 // 4 k_cache    Kv8       [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD]

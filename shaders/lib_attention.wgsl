@@ -1,6 +1,8 @@
 // Decode attention of a query tile over one split of the context, for attention.wgsl and decode_layer.wgsl: QK-norm, RoPE, the KV write,
 // and the split's output with its statistics, which go to put_attention(at, value). Included behind kv_*.wgsl by kernels that declare
-// pass_state, qk_norms, rope, qkv, k_cache, v_cache, and in workgroup memory xs of at least SCRATCH vectors.
+// pass_state, qk_norms, rope, qkv, k_cache, v_cache, and in workgroup memory xs of at least SCRATCH vectors: squares of the norms, then
+// [Q_TILE, LANES, TILE] parts of scores, of which lane l's lie 32/LANES*l positions further (for the banks), then [MERGED, CHUNKS,
+// HEAD_PAD] outputs.
 //
 // A round is a tile. LANES neighbouring threads share a key, each with a part of the dot products for all queries. Eight
 // neighbouring positions are a chunk with an online softmax of its own: one thread a chunk and query adds the parts up and
@@ -42,8 +44,6 @@ const LOWEST: f32 = -1e30;
 
 // Kv8 number i of a row is vectors 2*(i/LANES) and 2*(i/LANES)+1 of lane i%LANES; the ninth keeps lanes on different banks.
 var<workgroup> heads: array<array<array<vec4<f32>, 9>, LANES>, ROWS>; // queries, scaled; last row the new key, rounded, in KEY_UNIT
-// Squares of the norms, then [Q_TILE, LANES, TILE] parts of scores, of which lane l's lie 32/LANES*l positions further
-// (banks again), then [MERGED, CHUNKS, HEAD_PAD] outputs.
 var<workgroup> weights: array<vec4<f32>, WEIGHTS>;       // [Q_TILE, TILE] exp(score - largest of the chunk)
 var<workgroup> chunk_max: array<vec4<f32>, CHUNK_VECS>;  // [Q_TILE, CHUNKS] largest score so far
 var<workgroup> chunk_sum: array<vec4<f32>, CHUNK_VECS>;  // sum of exponentials

@@ -1,5 +1,5 @@
 // The random number of a token, and the step of the pass on to what was drawn. Included by kernels that draw, behind
-// lib_sampling and lib_fixed; they declare `params`, `vocab_state`, `pass_state` and `sampled`.
+// lib_sampling, lib_statistics and lib_fixed; they declare NUM_SLICES, `params`, `slices`, `vocab_state`, `pass_state` and `sampled`.
 
 override SHORT_SPLIT: u32 = 128u;   // positions of a split, up to FUSED_SPLITS of them
 override FUSED_SPLITS: u32 = 4u;
@@ -8,6 +8,11 @@ override LONG_SPLIT: u32 = 64u;
 override LONG_SPLITS: u32 = 32u;
 override RING: u32 = 64u;
 override TOKENS: u32 = 64u;
+
+// Statistics of a slice, of no ids behind the last.
+fn slice_at(i: u32) -> vec4<u32> {
+    return select(nothing(), slices[min(i, NUM_SLICES - 1u)], i < NUM_SLICES);
+}
 
 // Philox4x32-10 of (position, 0, 0, 0) and the seed: the upper 24 bits of its first word.
 fn random_bits(position: u32) -> u32 {

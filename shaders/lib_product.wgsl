@@ -3,8 +3,8 @@
 // workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
 // next round while a round is multiplied.
 // The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, again(k, bits), which asks for
-// those once more, and settle(k, bits), which waits for them; prepare(tid), called between the first of these; gains(k), what they are multiplied by after their squares were
-// summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1 with PAIRS).
+// those once more, and settle(k, bits), which waits for them; prepare(tid), called between the first of these; gains(k), what they are
+// multiplied by after their squares were summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1 with PAIRS).
 
 override K_PAD: u32 = 1024u;
 override K: u32 = 1024u;             // numbers of a row; behind them padding

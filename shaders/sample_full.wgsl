@@ -190,10 +190,6 @@ fn find(tid: u32, target_sum: vec2<u32>, top: f32) -> Found {
     return Found(id, add64(before, weight(distance)));
 }
 
-fn slice_at(i: u32) -> vec4<u32> {
-    return select(nothing(), slices[min(i, NUM_SLICES - 1u)], i < NUM_SLICES);
-}
-
 @compute @workgroup_size(THREADS)
 fn sample_full(@builtin(local_invocation_index) tid: u32) {
     var mine = nothing();

@@ -77,10 +77,6 @@ fn draw(count: u32, u: f32) -> u32 {
     return max(keep, 1u) - 1u;
 }
 
-fn slice_at(i: u32) -> vec4<u32> {
-    return select(nothing(), slices[min(i, NUM_SLICES - 1u)], i < NUM_SLICES);
-}
-
 // Slice i is wanted unless its best stands behind the bound.
 fn want(i: u32, slice: vec4<u32>) {
     if (i < NUM_SLICES && !before(bound_score, bound_id, bitcast<f32>(slice.x), slice.w)) {

@@ -264,8 +264,8 @@ func (s *shape) tokensOffset() uint64 { return stateBytes }
 // normBytes is from one norm to the next.
 func (s *shape) normBytes() uint64 { return uint64(roundUp(4*s.hiddenPad, bindAlignment)) }
 
-// exchangeAt is where in x, in words behind the rows, layer_products and decode_layer have their exchanges of exchangeWords: a word that tells that a wait
-// was given up, three that nobody uses, and the numbers that it hands on, each unsetWord until it is there.
+// exchangeAt is where in x, in words behind the rows, layer_products and decode_layer have their exchanges of exchangeWords: a word that
+// tells that a wait was given up, three that nobody uses, and the numbers that they hand on, each unsetWord until it is there.
 func (s *shape) exchangeAt() int { return s.maxTokens * s.hiddenPad }
 
 func (s *shape) exchangeWords() int { return firstExchanged + s.productsWords() + 2*s.layerWords() }

@@ -37,7 +37,6 @@ const productsName = "layer_products"
 
 // canFuse tells whether the device can take all matrices of a layer in one dispatch.
 func (r *Runner) canFuse() bool {
-	quantized := 0
 	first := r.layers[0].weights.gateUp
 	for i := range r.layers {
 		w := &r.layers[i].weights
@@ -47,19 +46,21 @@ func (r *Runner) canFuse() bool {
 			}
 		}
 	}
-	if first.parts[0].scales != nil {
-		quantized = 4
-	}
-	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= 8+quantized
+	return len(r.layers) > 1 && r.bindsMatrices(4)
 }
 
 // canAttend tells whether the device can take attention with them. Exchanges of even and odd layers take turns, from pass to pass too.
 func (r *Runner) canAttend() bool {
-	buffers := 12
+	return r.canFuse() && len(r.layers)%2 == 0 && r.bindsMatrices(8)
+}
+
+// bindsMatrices tells whether a kernel can have a layer's four matrices, with scales where there are any, besides other storage buffers.
+func (r *Runner) bindsMatrices(others int) bool {
+	buffers := others + 4
 	if r.layers[0].weights.gateUp.parts[0].scales != nil {
 		buffers += 4
 	}
-	return r.canFuse() && len(r.layers)%2 == 0 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= buffers
+	return int(r.dev.Limits().MaxStorageBuffersPerStage) >= buffers
 }
 
 // fuses tells whether it may be worth it: a CPU runs few workgroups at the same time, and none faster for it.
@@ -136,22 +137,29 @@ func (r *Runner) productsBindings(layer int) (norms gpu.Binding, matrices []gpu.
 func (r *Runner) recordLayers(p *layerProducts) (bool, error) {
 	shape := p.shape
 	shape.Attends = true
-	if _, _, ok := r.productsOptions(shape); !ok || !r.canAttend() {
+	if !r.canAttend() {
 		return false, nil
+	}
+	var options [2]shaders.Options // of even and odd layers
+	for i := range options {
+		opt, _, ok := r.productsOptions(shape)
+		if !ok {
+			return false, nil
+		}
+		for name, v := range map[string]int{
+			"FIRST": r.shape.layerExchange(i), "CLEAR_FROM": r.shape.layerExchange(i + 1), "CLEARED": r.shape.layerWords(),
+			"QKV_IN": i * r.shape.qkvStride, "QKV_OUT": (1 - i) * r.shape.qkvStride,
+		} {
+			opt.Consts[name] = uint32(v)
+		}
+		options[i] = opt
 	}
 	var layers []dispatch
 	for i := range r.layers {
 		w := &r.layers[i].weights
-		opt, _, _ := r.productsOptions(shape)
-		for name, v := range map[string]int{
-			"FIRST": r.shape.layerExchange(i), "CLEAR_FROM": r.shape.layerExchange(i + 1), "CLEARED": r.shape.layerWords(),
-			"QKV_IN": i % 2 * r.shape.qkvStride, "QKV_OUT": (i + 1) % 2 * r.shape.qkvStride,
-		} {
-			opt.Consts[name] = uint32(v)
-		}
 		norms, matrices := r.productsBindings(i)
 		bindings := append([]gpu.Binding{r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufX), norms, r.whole(bufQKV)}, matrices...)
-		d, err := r.dispatch("decode_layer", opt, func(passSize) [3]uint32 { return [3]uint32{uint32(shape.Groups), 1, 1} }, bindings...)
+		d, err := r.dispatch("decode_layer", options[i%2], func(passSize) [3]uint32 { return [3]uint32{uint32(shape.Groups), 1, 1} }, bindings...)
 		if err != nil {
 			return false, err
 		}
@@ -231,6 +239,9 @@ func (r *Runner) restoreProducts() error {
 		return err
 	}
 	r.useProducts(p)
+	if p.layers == nil { // attention clears the exchange
+		return nil
+	}
 	return r.clearExchange()
 }
 

@@ -310,7 +310,7 @@ func (c layerCase) setup() *Setup {
 	}
 	for name, v := range map[string]uint32{
 		"Q_TILE": 1, "Q_TILES": uint32(c.heads / c.attention.kvHeads), "ML_BASE": uint32(fusedSplits * qPad), "FIRST": uint32(first), "CLEAR_FROM": uint32(first + handed + parts),
-		"CLEARED": dirty - 1, "QKV_IN": in1, "QKV_OUT": uint32(outAt), "IDLE": uint32(max(c.workgroup-256, 0)),
+		"CLEARED": dirty - 1, "QKV_IN": in1, "QKV_OUT": uint32(outAt), "IDLE": uint32(max(c.workgroup-shaders.AttentionThreads, 0)),
 	} {
 		opt.Consts[name] = v
 	}
