@@ -11,7 +11,6 @@ override K: u32 = 1024u;             // numbers of a row; behind them padding
 override NUM_ROWS: u32 = 1024u;
 override THREADS_PER_ROW: u32 = 32u; // a multiple of 4, at least ROWS, that divides WORKGROUP_SIZE
 override DEPTH: u32 = 1u;            // rounds whose loads are under way together, at most 4
-override TOUCH: u32 = 0u;            // rounds that are asked for early, so that they are near when their turn comes; with DEPTH at most all
 override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together; a multiple of DEPTH
 override NORM: u32 = 0u;             // 1: the mean of the inputs' squares is wanted, see inv_rms
 override PAIRS: u32 = 0u;            // 1: a thread stores two neighbouring rows
@@ -33,38 +32,19 @@ fn x4(load: u32, j: u32) -> vec4<f32> {
     return xs[j * XS_STRIDE + load];
 }
 
-// Where four rows from `row` on begin, in loads; past the last row the last.
-fn starts4(row: u32) -> vec4<u32> {
-    var rows = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
-    if (NUM_ROWS % BLOCK_ROWS != 0u) {
-        rows = min(rows, vec4<u32>(NUM_ROWS - 1u));
-    }
-    return rows * LOADS_PER_ROW;
-}
-
-// Past a row's end, where inputs are zero, its last load.
-fn in_row(load: u32) -> u32 {
-    if (LOADS_PER_ROW % THREADS_PER_ROW != 0u) {
-        return min(load, LOADS_PER_ROW - 1u);
-    }
-    return load;
-}
-
-// Load `load` of the rows from `row` on.
+// Load `load` of the rows from `row` on. Past the last row, and past a row's end, where inputs are zero, the last is loaded again.
 fn load_step(row: u32, load: u32) -> RowLoads {
-    return load_rows(starts4(row), starts4(row + 4u), in_row(load));
-}
-
-// Asks for what TOUCH rounds behind the first DEPTH load of the rows from `row` on and of the workgroup's next blocks.
-fn touch(row: u32, lane: u32) -> u32 {
-    var all = 0u;
-    for (var n = DEPTH; n < DEPTH + TOUCH; n++) {
-        let begin = row + n / ROUNDS * (GROUPS * BLOCK_ROWS);
-        if (begin < NUM_ROWS) {
-            all ^= touch_rows(starts4(begin), starts4(begin + 4u), in_row(n % ROUNDS * THREADS_PER_ROW + lane));
-        }
+    var rows_a = vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u);
+    var rows_b = rows_a + vec4<u32>(4u);
+    var at = load;
+    if (NUM_ROWS % BLOCK_ROWS != 0u) {
+        rows_a = min(rows_a, vec4<u32>(NUM_ROWS - 1u));
+        rows_b = min(rows_b, vec4<u32>(NUM_ROWS - 1u));
     }
-    return all;
+    if (LOADS_PER_ROW % THREADS_PER_ROW != 0u) {
+        at = min(load, LOADS_PER_ROW - 1u);
+    }
+    return load_rows(rows_a * LOADS_PER_ROW, rows_b * LOADS_PER_ROW, at);
 }
 
 // What the thread's inputs are multiplied by: one of four, since all that it brings have the same place in their vectors.
@@ -269,7 +249,6 @@ fn run(group: u32, tid: u32, zero: u32) {
     if (DEPTH > 3u) {
         w3 = load_ahead(first_row, 3u, false, lane);
     }
-    let asked = touch(first_row, lane);
     var turn = 0u; // the first row's place in shares
     for (var i = 0u; i < select(1u, BLOCKS + zero, BLOCKS > 1u); i++) {
         let block = group + i * GROUPS;
@@ -303,9 +282,6 @@ fn run(group: u32, tid: u32, zero: u32) {
                 }
                 if (NORM == 1u && stage + 1u == STAGES) {
                     sum_squares(tid);
-                }
-                if (TOUCH > 0u && i == 0u && stage == 0u) {
-                    touched ^= asked;
                 }
             }
             let first = stage * STAGE_ROUNDS;

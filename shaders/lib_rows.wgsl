@@ -162,33 +162,6 @@ fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, at: u32) -> RowLoads {
     return w;
 }
 
-// A word of what load_rows loads for each row, and of its scale: asked for, all of it is on its way to the nearest cache.
-fn touch_rows(from_a: vec4<u32>, from_b: vec4<u32>, at: u32) -> u32 {
-    var all = weights[from_a.x + at].x ^ scale_word(from_a.x + at);
-    if (ROWS > 1u) {
-        all ^= weights[from_a.y + at].x ^ scale_word(from_a.y + at);
-    }
-    if (ROWS > 2u) {
-        all ^= weights[from_a.z + at].x ^ scale_word(from_a.z + at);
-    }
-    if (ROWS > 3u) {
-        all ^= weights[from_a.w + at].x ^ scale_word(from_a.w + at);
-    }
-    if (ROWS > 4u) {
-        all ^= weights[from_b.x + at].x ^ scale_word(from_b.x + at);
-    }
-    if (ROWS > 5u) {
-        all ^= weights[from_b.y + at].x ^ scale_word(from_b.y + at);
-    }
-    if (ROWS > 6u) {
-        all ^= weights[from_b.z + at].x ^ scale_word(from_b.z + at);
-    }
-    if (ROWS > 7u) {
-        all ^= weights[from_b.w + at].x ^ scale_word(from_b.w + at);
-    }
-    return all;
-}
-
 fn across(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }

@@ -20,9 +20,6 @@ type MatvecShape struct {
 	// Groups is of layer_products alone, whose ThreadsPerRow is the least: how many workgroups stay on the device (0: it is not used).
 	Groups int `json:"groups,omitempty"`
 	Loads  int `json:"loads,omitempty"` // of 16 bytes that a thread of layer_products has under way
-	// Attends is of layer_products too: decode_layer takes its place, and that of attention, where splits are few.
-	Attends bool `json:"attends,omitempty"`
-	Touch   int  `json:"touch,omitempty"` // of layer_products: see ProductsShape
 	// Spreads are those of layer_products' products; all zero: chosen by Loads and ThreadsPerRow.
 	Spreads [NumProducts]Spread `json:"spreads,omitzero"`
 }
@@ -162,15 +159,9 @@ func (v MatvecShape) String() string {
 	}
 	switch {
 	case v.Groups > 0:
-		if v.Attends {
-			parts = append(parts, "with attention")
-		}
 		parts = append(parts, fmt.Sprintf("%dx%d", v.Groups, v.Workgroup))
 		for _, s := range v.Spreads {
 			parts = append(parts, fmt.Sprintf("%dx%d^%d", s.Rows, s.Threads, s.Depth))
-		}
-		if v.Touch > 0 {
-			parts = append(parts, fmt.Sprintf("touching %d", v.Touch))
 		}
 	case v.Prefetch > 0 || v.Rows == 0:
 		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))

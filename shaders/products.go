@@ -11,9 +11,6 @@ import (
 // NumProducts is how many products layer_products computes.
 const NumProducts = 4
 
-// AttentionThreads are those that attention computes with in decode_layer, lib_attention's THREADS; each has a vector where inputs are later.
-const AttentionThreads = 256
-
 // Product is one of layer_products' matrices.
 type Product struct {
 	Name  string // as in layer_products.wgsl
@@ -39,8 +36,6 @@ type ProductsShape struct {
 	Loads     int                 // of 16 bytes that a thread has under way
 	Team      int                 // threads of a row, at least
 	Halves    bool                // of quantized weights: see Options.Halves
-	Attends   bool                // decode_layer instead: attention too
-	Touch     int                 // rows' loads that a thread asks for early, besides those under way, at most maxTouch
 }
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
@@ -65,10 +60,7 @@ const (
 	maxProductRows = 8
 	fewProductRows = 4 // of a thread, unless measured to be better
 	maxDepth       = 4
-	maxTouch       = 32
 	squareParts    = 32 // layer_products' SQUARE_PARTS
-
-	attentionBytes = 2656 // of workgroup memory that it has for itself, at most, with one query head
 )
 
 // productsPlan is a shape with what its spreads come to in workgroup memory.
@@ -91,12 +83,6 @@ func (v Spread) fits(p Product, s ProductsShape, weight string) bool {
 // rounds are how many loads of a row a thread has.
 func (v Spread) rounds(p Product, weight string) int {
 	return (p.KPad/WeightsPerLoad[weight] + v.Threads - 1) / v.Threads
-}
-
-// touch is how many rounds s.Touch comes to.
-func (v Spread) touch(p Product, s ProductsShape, weight string) int {
-	all := v.rounds(p, weight) * v.blocks(p, s)
-	return min((s.Touch+v.Rows-1)/v.Rows, all-v.Depth)
 }
 
 // blocks are how many of rows a workgroup computes, at most.
@@ -214,11 +200,7 @@ func (s ProductsShape) cheapest(products []Product, weight string, bytes int) (b
 
 // productsBytes is the workgroup memory for inputs and shares, of workgroupBytes, of which coefs are for the factors of splits.
 func productsBytes(s ProductsShape, workgroupBytes, coefs int) int {
-	bytes := workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
-	if s.Attends {
-		bytes -= attentionBytes
-	}
-	return bytes
+	return workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
 }
 
 // Alternatives are shapes like s, which AddTo has filled in, with other spreads for product i, those first that should cost
@@ -255,7 +237,7 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 // memory, of which coefs bytes are for the factors of splits.
 func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, coefs int) (filled ProductsShape, ok bool) {
 	weight, consts := opt.Weight, opt.Consts
-	if s.Touch < 0 || s.Touch > maxTouch || s.Groups < 1 || s.Workgroup < 64 || s.Attends && s.Workgroup < AttentionThreads || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
+	if s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
 		return s, false
 	}
 	opt.Halves = s.Halves
@@ -269,9 +251,6 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 	}
 	s.Spreads, s.Loads, s.Team = plan.spreads, 0, 0 // which the spreads have taken the place of
 	xs := 0
-	if s.Attends {
-		xs = AttentionThreads
-	}
 	for i, p := range products {
 		v := plan.spreads[i]
 		xs = max(xs, loadVectors(weight, s.Halves)*(plan.stageRounds[i]*v.Threads+1))
@@ -284,7 +263,7 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 		}
 		for name, value := range map[string]uint32{
 			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(v.Rows), "THREADS_PER_ROW": uint32(v.Threads),
-			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs, "TOUCH": uint32(v.touch(p, s, weight)),
+			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs,
 		} {
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}

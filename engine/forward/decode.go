@@ -36,7 +36,7 @@ func (r *Runner) recordAttention(out *layer) (err error) {
 func (r *Runner) recordClearing(w *layerWeights) (attentionSteps, error) {
 	const each = 8 * 256 // words a workgroup
 	s := &r.shape
-	words := s.productsWords()
+	words := s.exchangeWords() - firstExchanged
 	opt := shaders.Options{Clear: true, Consts: map[string]uint32{"EXCHANGE": uint32(s.exchangeAt()), "CLEARED": uint32(words)}}
 	return r.attention(w, opt, r.whole(bufX), func(columns int) int { return (words + each*columns - 1) / (each * columns) })
 }

@@ -98,9 +98,6 @@ func (r *Runner) PassState() (state [3]uint32, err error) {
 // ProductsKey is where a tuning has the shape of layer_products.
 func (r *Runner) ProductsKey() string { return r.productsKey() }
 
-// UsesLayers tells whether decode passes of few splits run decode_layer.
-func (r *Runner) UsesLayers() bool { return r.products.attends(1) }
-
 // UsesProducts tells whether decode passes run layer_products.
 func (r *Runner) UsesProducts() bool { return r.products != nil }
 
@@ -125,22 +122,12 @@ func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
 	if err != nil {
 		return MatvecShape{}, rows, err
 	}
-	want, err := r.productsOutput(p.split[:1], 0)
+	want, err := r.productsOutput(p.split[:1])
 	if err != nil {
 		return MatvecShape{}, rows, err
 	}
 	p, more, err := r.refineProducts(p, want, 1)
 	return p.tuned(), append(rows, more...), err
-}
-
-// TuneLayers tries decode_layer in one workgroup of 256 threads.
-func (r *Runner) TuneLayers() (MatvecShape, []TuneRow, error) {
-	p, err := r.recordProducts(shaders.ProductsShape{Groups: 1, Workgroup: 256, Loads: 2, Team: 4})
-	if err != nil {
-		return MatvecShape{}, nil, err
-	}
-	p, rows, err := r.tuneLayers(p, 1)
-	return p.tuned(), rows, err
 }
 
 // ProcessorsOf is processorsOf.

@@ -220,7 +220,7 @@ func (s *shape) activations() []activation {
 	return []activation{
 		{"step", s.stepBytes()},
 		{"x", t*f32(s.hiddenPad) + f32(s.exchangeWords())},
-		{"qkv", max(t, 2) * f32(s.qkvStride)}, // decode_layer has two rows
+		{"qkv", t * f32(s.qkvStride)},
 		{"attn", t * f32(s.qPad)},
 		{"mlp", t * f32(s.interPad)},
 		{"inv_rms", t * 4},
@@ -264,24 +264,11 @@ func (s *shape) tokensOffset() uint64 { return stateBytes }
 // normBytes is from one norm to the next.
 func (s *shape) normBytes() uint64 { return uint64(roundUp(4*s.hiddenPad, bindAlignment)) }
 
-// exchangeAt is where in x, in words behind the rows, layer_products and decode_layer have their exchanges of exchangeWords: a word that
-// tells that a wait was given up, three that nobody uses, and the numbers that they hand on, each unsetWord until it is there.
+// exchangeAt is where in x, in words behind the rows, layer_products has its exchange of exchangeWords: a word that tells that a wait
+// was given up, three that nobody uses, and the numbers that it hands on, each unsetWord until it is there.
 func (s *shape) exchangeAt() int { return s.maxTokens * s.hiddenPad }
 
-func (s *shape) exchangeWords() int { return firstExchanged + s.productsWords() + 2*s.layerWords() }
-
-// productsWords are the numbers that layer_products hands on.
-func (s *shape) productsWords() int { return 2*s.HiddenSize + s.IntermediateSize }
-
-// layerWords are those of decode_layer: besides, outputs and statistics of splits.
-func (s *shape) layerWords() int {
-	return s.productsWords() + fusedSplits*(s.qPad+2*s.NumAttentionHeads)
-}
-
-// layerExchange is where in x decode_layer's exchange of even or odd layers begins.
-func (s *shape) layerExchange(layer int) int {
-	return s.exchangeAt() + firstExchanged + s.productsWords() + layer%2*s.layerWords()
-}
+func (s *shape) exchangeWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
 
 func (s *shape) pageTableOffset() uint64 {
 	return stateBytes + uint64(roundUp(4*s.maxTokens, bindAlignment))

@@ -6,7 +6,6 @@ package forward
 import (
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -19,12 +18,6 @@ type layerProducts struct {
 	shape    shaders.ProductsShape
 	split    []dispatch // by layer, behind up to fusedSplits splits
 	combined []dispatch // behind combine_splits
-	layers   []dispatch // decode_layer by layer, up to fusedSplits splits; nil: attention is a dispatch of its own
-}
-
-// attends tells whether decode_layer takes the place of attention too, with a context in so many splits.
-func (p *layerProducts) attends(numSplits int) bool {
-	return p != nil && p.layers != nil && numSplits <= fusedSplits
 }
 
 const (
@@ -46,28 +39,17 @@ func (r *Runner) canFuse() bool {
 			}
 		}
 	}
-	return len(r.layers) > 1 && r.bindsMatrices(4)
-}
-
-// canAttend tells whether the device can take attention with them. Exchanges of even and odd layers take turns, from pass to pass too.
-func (r *Runner) canAttend() bool {
-	return r.canFuse() && len(r.layers)%2 == 0 && r.bindsMatrices(8)
-}
-
-// bindsMatrices tells whether a kernel can have a layer's four matrices, with scales where there are any, besides other storage buffers.
-func (r *Runner) bindsMatrices(others int) bool {
-	buffers := others + 4
-	if r.layers[0].weights.gateUp.parts[0].scales != nil {
+	buffers := 8
+	if first.parts[0].scales != nil {
 		buffers += 4
 	}
-	return int(r.dev.Limits().MaxStorageBuffersPerStage) >= buffers
+	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= buffers
 }
 
 // fuses tells whether it may be worth it: a CPU runs few workgroups at the same time, and none faster for it.
 func (r *Runner) fuses() bool { return r.canFuse() && (r.dev.Info().Type != "cpu" || fuseOnCPU) }
 
-// clearExchange makes the exchanges as attention in front of layer_products and the layer before decode_layer leave them, with no wait
-// given up.
+// clearExchange makes it as attention in front of layer_products leaves it, with no wait given up.
 func (r *Runner) clearExchange() error {
 	words := make([]uint32, r.shape.exchangeWords())
 	for i := range words[firstExchanged:] {
@@ -93,12 +75,20 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	}
 	p := &layerProducts{shape: shape}
 	for i := range r.layers {
-		nextQKV := r.whole(bufQKV)
-		if i+1 == len(r.layers) {
-			nextQKV = gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
+		w, next, nextQKV := &r.layers[i].weights, &r.layers[i].weights, gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
+		norms := w.postNorm
+		if i+1 < len(r.layers) {
+			next, nextQKV = &r.layers[i+1].weights, r.whole(bufQKV)
+			norms.Size += r.shape.normBytes() // and the next layer's input_layernorm
 		}
-		norms, matrices := r.productsBindings(i)
-		bindings := append([]gpu.Binding{r.state(), {}, r.whole(bufX), norms, nextQKV}, matrices...)
+		bindings := []gpu.Binding{r.state(), {}, r.whole(bufX), norms, nextQKV}
+		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
+		for _, m := range parts {
+			bindings = append(bindings, gpu.Whole(m.data))
+		}
+		for _, m := range parts {
+			bindings = m.withScales(bindings)
+		}
 		for _, input := range []struct {
 			buf  int
 			list *[]dispatch
@@ -112,61 +102,6 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 		}
 	}
 	return p, nil
-}
-
-// productsBindings are what a layer's products read: norms, its post_attention_layernorm and the next layer's input_layernorm, and the
-// matrices up to the next layer's projections, then their scales. Of the last layer its own projections, not used, and one norm.
-func (r *Runner) productsBindings(layer int) (norms gpu.Binding, matrices []gpu.Binding) {
-	w := &r.layers[layer].weights
-	next, norms := w, w.postNorm
-	if layer+1 < len(r.layers) {
-		next = &r.layers[layer+1].weights
-		norms.Size += r.shape.normBytes()
-	}
-	parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
-	for _, m := range parts {
-		matrices = append(matrices, gpu.Whole(m.data))
-	}
-	for _, m := range parts {
-		matrices = m.withScales(matrices)
-	}
-	return norms, matrices
-}
-
-// recordLayers records decode_layer in the shape of p; false when it does not fit the device.
-func (r *Runner) recordLayers(p *layerProducts) (bool, error) {
-	shape := p.shape
-	shape.Attends = true
-	if !r.canAttend() {
-		return false, nil
-	}
-	var options [2]shaders.Options // of even and odd layers
-	for i := range options {
-		opt, _, ok := r.productsOptions(shape)
-		if !ok {
-			return false, nil
-		}
-		for name, v := range map[string]int{
-			"FIRST": r.shape.layerExchange(i), "CLEAR_FROM": r.shape.layerExchange(i + 1), "CLEARED": r.shape.layerWords(),
-			"QKV_IN": i * r.shape.qkvStride, "QKV_OUT": (1 - i) * r.shape.qkvStride,
-		} {
-			opt.Consts[name] = uint32(v)
-		}
-		options[i] = opt
-	}
-	var layers []dispatch
-	for i := range r.layers {
-		w := &r.layers[i].weights
-		norms, matrices := r.productsBindings(i)
-		bindings := append([]gpu.Binding{r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufX), norms, r.whole(bufQKV)}, matrices...)
-		d, err := r.dispatch("decode_layer", options[i%2], func(passSize) [3]uint32 { return [3]uint32{uint32(shape.Groups), 1, 1} }, bindings...)
-		if err != nil {
-			return false, err
-		}
-		layers = append(layers, d)
-	}
-	p.shape, p.layers = shape, layers
-	return true, nil
 }
 
 // behind are a layer's products behind its attention in so many splits.
@@ -191,14 +126,6 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 	}
 	if shape.Groups > maxProductGroups || shape.Workgroup > matvecThreads(limits) {
 		return opt, shape, false
-	}
-	if shape.Attends {
-		maps.Copy(opt.Consts, s.attentionConsts())
-		maps.Copy(opt.Floats, s.attentionFloats())
-		maps.Copy(opt.Consts, map[string]uint32{
-			"ML_BASE": uint32(fusedSplits * s.qPad), "Q_TILE": 1, "Q_TILES": uint32(s.qTiles(1)), "IDLE": uint32(max(shape.Workgroup-shaders.AttentionThreads, 0)),
-		})
-		opt.KV = string(s.kv)
 	}
 	filled, ok = shape.AddTo(&opt, s.products(), int(limits.MaxWorkgroupStorageBytes), s.coefBytes())
 	return opt, filled, ok && (!shape.Halves || r.halves())
@@ -230,19 +157,12 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Touch: v.Touch}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves}
 	p, err := r.recordProducts(shape)
-	if p != nil && v.Attends {
-		_, err = r.recordLayers(p)
+	if p != nil { // a damaged tuning file might say anything
+		r.useProducts(p)
 	}
-	if p == nil || err != nil { // a damaged tuning file might say anything
-		return err
-	}
-	r.useProducts(p)
-	if p.layers == nil { // attention clears the exchange
-		return nil
-	}
-	return r.clearExchange()
+	return err
 }
 
 func (r *Runner) productsKey() string { return tuningKey(productsName, r.layers[0].weights.gateUp) }
@@ -295,7 +215,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, nil, nil
 	}
 	first, second := &r.layers[0].decode, &r.layers[1].decode
-	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV), 0)
+	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -317,40 +237,10 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, rows, err
 	}
 	best, more, err := r.refineProducts(best, want, rounds)
-	rows = append(rows, more...)
-	if best == nil || err != nil {
-		return best, rows, err
-	}
-	best, more, err = r.tuneLayers(best, rounds)
 	return best, append(rows, more...), err
 }
 
-// tuneLayers finds out whether a decode step is faster with attention in the same dispatch.
-func (r *Runner) tuneLayers(products *layerProducts, rounds int) (*layerProducts, []TuneRow, error) {
-	with := &layerProducts{shape: products.shape, split: products.split, combined: products.combined}
-	err := r.inParallel(func() error { _, err := r.recordLayers(with); return err })
-	if with.layers == nil || err != nil {
-		return products, nil, err
-	}
-	first, second := &r.layers[0].decode, &r.layers[1].decode
-	want, err := r.productsOutput(slices.Concat(first.attention.few, first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV), 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	got, err := r.productsOutput(with.layers[:1], 1)
-	if err != nil {
-		return nil, nil, err
-	}
-	if up, err := r.waitGivenUp(); up || err != nil {
-		return products, nil, err
-	}
-	if err := closeTo(want, got); err != nil {
-		return nil, nil, fmt.Errorf("forward: tuning decode_layer: %s: %w", with.tuned(), err)
-	}
-	return r.timeProducts([]*layerProducts{products, with}, rounds)
-}
-
-// refineProducts tries other spreads, product by product, and then halves, and loads asked for early; nil: a wait was given up.
+// refineProducts tries other spreads, product by product, and then halves; nil: a wait was given up.
 func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int) (_ *layerProducts, rows []TuneRow, err error) {
 	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
 	try := func(shapes []shaders.ProductsShape) error {
@@ -369,24 +259,10 @@ func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int)
 			return nil, rows, err
 		}
 	}
-	for _, variants := range []func(shaders.ProductsShape) []shaders.ProductsShape{inHalves, touching} {
-		if err := try(variants(best.shape)); best == nil || err != nil {
-			return nil, rows, err
-		}
-	}
-	return best, rows, nil
-}
-
-func inHalves(s shaders.ProductsShape) []shaders.ProductsShape {
-	s.Halves = true
-	return []shaders.ProductsShape{s}
-}
-
-func touching(s shaders.ProductsShape) (shapes []shaders.ProductsShape) {
-	for _, s.Touch = range []int{4, 8, 16} {
-		shapes = append(shapes, s)
-	}
-	return shapes
+	halves := best.shape
+	halves.Halves = true
+	err = try([]shaders.ProductsShape{halves})
+	return best, rows, err
 }
 
 // addProducts adds those shapes to choices that the device can run, all at the same time, and that are none of them.
@@ -468,7 +344,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Attends: p.shape.Attends, Touch: p.shape.Touch}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves}
 }
 
 // layerBytes is what the products of all layers read.
@@ -543,7 +419,7 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 
 // tryProducts tells whether all workgroups run at the same time. A result that is wrong is an error.
 func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
-	got, err := r.productsOutput(p.split[:1], 0)
+	got, err := r.productsOutput(p.split[:1])
 	if err != nil {
 		return false, err
 	}
@@ -556,9 +432,9 @@ func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
 	return true, nil
 }
 
-// productsOutput runs what lies between the attentions of layers 0 and 1, or from the first on, on a fixed input, and reads the residual
-// stream and row `row` of q, k and v. Scaled alike, as closeTo compares them.
-func (r *Runner) productsOutput(steps []dispatch, row int) ([]float32, error) {
+// productsOutput runs what lies between the attentions of layers 0 and 1 on a fixed input, and reads the residual stream and q, k
+// and v. Scaled alike, as closeTo compares them.
+func (r *Runner) productsOutput(steps []dispatch) ([]float32, error) {
 	if err := r.clearExchange(); err != nil {
 		return nil, err
 	}
@@ -567,12 +443,8 @@ func (r *Runner) productsOutput(steps []dispatch, row int) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	cols := s.QDim() + 2*s.KVDim()
-	qkv, err := r.readTap(r.rowTap("qkv", bufQKV, cols, s.qkvStride), row+1)
-	if err != nil {
-		return nil, err
-	}
-	return append(scaledToOne(out), scaledToOne(qkv[row*cols:])...), nil
+	qkv, err := r.readTap(r.rowTap("qkv", bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride), 1)
+	return append(scaledToOne(out), scaledToOne(qkv)...), err
 }
 
 func scaledToOne(v []float32) []float32 {

@@ -134,9 +134,6 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 				use.bytes += r.layers[i+1].weights.qkv.bytes()
 			}
 			uses[p.split[i].group], uses[p.combined[i].group] = use, use
-			if p.layers != nil {
-				uses[p.layers[i].group] = use
-			}
 		}
 	}
 	product(lmHead, r.head, s.HiddenSize, 1, r.lmHeadSteps)

@@ -148,13 +148,6 @@ func (r *Runner) decodeSegments(numSplits int, products *layerProducts) []segmen
 	s := &r.shape
 	segs := []segment{{dispatches: r.embedSteps, tap: r.rowTap("embed", bufX, s.HiddenSize, s.hiddenPad)}}
 	for i := range r.layers {
-		if products.attends(numSplits) {
-			if i == 0 {
-				segs = append(segs, segment{dispatches: r.layers[i].decode.rmsnormQKV})
-			}
-			segs = append(segs, segment{dispatches: products.layers[i : i+1]})
-			continue
-		}
 		attnOut := r.layers[i].attnOut(numSplits)
 		l, name := &r.layers[i].decode, func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
 		attn := tapPoint{name: name("attn"), read: func() ([]float32, error) { return r.readSplits(numSplits) }}

@@ -429,9 +429,6 @@ func (r *Runner) tuneInput() error {
 	if err := fill(bufX, s.HiddenSize); err != nil {
 		return err
 	}
-	if err := fill(bufQKV, s.QDim()+2*s.KVDim()); err != nil {
-		return err
-	}
 	if err := fill(bufMLP, s.IntermediateSize); err != nil {
 		return err
 	}

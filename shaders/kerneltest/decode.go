@@ -6,7 +6,6 @@ package kerneltest
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
@@ -260,16 +259,8 @@ func attentionCases() []Case {
 	return all
 }
 
-// attended is what attention reads and what it should leave.
-type attended struct {
-	qkv, norms, rope []float32
-	table            []uint32
-	keys, values     []byte
-	wantK, wantV     []float64
-	attn             []float64 // [Q_PAD] the heads' outputs, all splits together
-}
-
-func (c attentionCase) attend(rng *rand.Rand) attended {
+func (c attentionCase) setup(seed uint64) *Setup {
+	rng := NewRand(seed)
 	d, cache := c.headDim, c.cache()
 	qDim, kvDim, qPad := c.heads*d, c.kvHeads*d, RoundUp(c.heads*d, 32)
 	qkv, norms := Normal(rng, qDim+2*kvDim, 2), Normal(rng, 2*d, 1)
@@ -299,24 +290,6 @@ func (c attentionCase) attend(rng *rand.Rand) attended {
 			copy(attn[head*d:], attend64(q, ks, vs))
 		}
 	}
-	return attended{qkv, norms, rope, table, keys, values, wantK, wantV, attn}
-}
-
-// tolerances are those of keys, of what follows attention, and of values. A key is rounded to 16 bits from a float32 result: where that
-// lies close to the middle of two neighbours the device may choose the other one, which moves the output by far less than the
-// cache's own tolerance.
-func (c attentionCase) tolerances() (keys, out, values float64) {
-	if c.kv == "f16" {
-		return keyTolerance, f16Tolerance, f16Tolerance
-	}
-	return f32Tolerance, f32Tolerance, 0
-}
-
-func (c attentionCase) setup(seed uint64) *Setup {
-	rng := NewRand(seed)
-	in := c.attend(rng)
-	d, cache, attn := c.headDim, c.cache(), in.attn
-	qDim, qPad := c.heads*d, RoundUp(c.heads*d, 32)
 	w := RandomMatrix(rng, c.weight, c.rows, qDim, qPad, 0.05)
 	residual := Normal(rng, c.rows, 1)
 	want := Float64s(residual)
@@ -334,7 +307,12 @@ func (c attentionCase) setup(seed uint64) *Setup {
 			wantBeside[clearedAt+4+i] = unsetWord
 		}
 	}
-	tolerance, outTolerance, copyTolerance := c.tolerances()
+	// The key is rounded to 16 bits from a float32 result: where that lies close to the middle of two neighbours the
+	// device may choose the other one, which moves the output by far less than the cache's own tolerance.
+	tolerance, outTolerance, copyTolerance := f32Tolerance, f32Tolerance, 0.0
+	if c.kv == "f16" {
+		tolerance, outTolerance, copyTolerance = keyTolerance, f16Tolerance, f16Tolerance
+	}
 	outputs := uint64(4 * maxSplits * qPad)
 	splits := append(Poison(maxSplits*qPad), Poison(RoundUp(2*maxSplits*c.heads, 4))...)
 	clearPadding(splits, maxSplits, qPad, qDim)
@@ -358,16 +336,16 @@ func (c attentionCase) setup(seed uint64) *Setup {
 		out.Bindings = w.bind(Bind("attn", "weights", "x"))
 		steps = []Step{attention, combine, out}
 	}
-	passState := append(PassState(1, c.start, c.splits, 0), U32Bytes(in.table...)...)
+	passState := append(PassState(1, c.start, c.splits, 0), U32Bytes(table...)...)
 	return &Setup{
 		Buffers: map[string][]byte{
-			"pass_state": passState, "norms": F32Bytes(in.norms), "rope": F32Bytes(in.rope), "qkv": F32Bytes(in.qkv), "k_cache": in.keys, "v_cache": in.values, "splits": splits, "beside": beside,
+			"pass_state": passState, "norms": F32Bytes(norms), "rope": F32Bytes(rope), "qkv": F32Bytes(qkv), "k_cache": keys, "v_cache": values, "splits": splits, "beside": beside,
 			"weights": w.Data, "scales": w.Scales, "x": F32Bytes(residual), "attn": make([]byte, 4*qPad),
 		},
 		Steps: steps,
 		Checks: []Check{
-			{"k_cache", cache.Keys().Format(), in.wantK, tolerance},
-			{"v_cache", cache.Format(), in.wantV, copyTolerance},
+			{"k_cache", cache.Keys().Format(), wantK, tolerance},
+			{"v_cache", cache.Format(), wantV, copyTolerance},
 			{"x", F32, want, outTolerance},
 			{"beside", U32, wantBeside, 0},
 		},
