@@ -114,6 +114,14 @@ fn wait(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     return v;
 }
 
+//#include loads
+
+// The first loads of the product that is next, under way while one ends.
+var<private> ahead_0: RowLoads;
+var<private> ahead_1: RowLoads;
+var<private> ahead_2: RowLoads;
+var<private> ahead_3: RowLoads;
+
 //#instance attn_out weight dot rows product
 //#instance gate_up weight dot rows product
 //#instance down weight dot rows product
@@ -186,6 +194,10 @@ fn store_attn_out(row: u32, sum: f32, unused: f32) {
     put(FIRST + row, kept + sum);
 }
 
+fn next_load_attn_out(group: u32, tid: u32, n: u32) -> RowLoads {
+    return first_load_gate_up(group, tid, n);
+}
+
 fn prepare_gate_up(tid: u32) {
 }
 
@@ -212,6 +224,10 @@ fn store_gate_up(row: u32, gate_sum: f32, up_sum: f32) {
     let scale = inv_rms_gate_up();
     let gate = gate_sum * scale;
     put(MLP_AT + row / 2u, gate / (1.0 + exp(-gate)) * (up_sum * scale));
+}
+
+fn next_load_gate_up(group: u32, tid: u32, n: u32) -> RowLoads {
+    return first_load_down(group, tid, n);
 }
 
 fn prepare_down(tid: u32) {
@@ -244,6 +260,10 @@ fn store_down(row: u32, sum: f32, unused: f32) {
     put(OUT_AT + row, v);
 }
 
+fn next_load_down(group: u32, tid: u32, n: u32) -> RowLoads {
+    return first_load_qkv(group, tid, n);
+}
+
 fn prepare_qkv(tid: u32) {
 }
 
@@ -269,6 +289,11 @@ fn keep_qkv(row: u32) {
 
 fn store_qkv(row: u32, sum: f32, unused: f32) {
     qkv[row] = sum * inv_rms_qkv();
+}
+
+fn next_load_qkv(group: u32, tid: u32, n: u32) -> RowLoads {
+    var none: RowLoads;
+    return none;
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)

@@ -1,16 +1,20 @@
 // One product of layer_products.wgsl, pasted once a product behind weight_*.wgsl, word_*.wgsl, dot_*.wgsl and lib_rows.wgsl, every name with
 // the product's behind it. Teams of THREADS_PER_ROW neighbouring threads share ROWS rows and stride over their 16-byte loads; a
 // workgroup takes every GROUPS-th block of rows. The first loads are under way before the inputs are there, those of the
-// next round while a round is multiplied.
+// next round while a round is multiplied, and behind the last round those of the next product, which its own run takes over.
 // The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, again(k, bits), which asks for
 // those once more, and settle(k, bits), which waits for them; prepare(tid), called between the first of these; gains(k), what they are
-// multiplied by after their squares were summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1 with PAIRS).
+// multiplied by after their squares were summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1
+// with PAIRS); next_load(group, tid, n), first_load of the next product; and ahead_0 to ahead_3, in which products hand on their first loads.
 
 override K_PAD: u32 = 1024u;
 override K: u32 = 1024u;             // numbers of a row; behind them padding
 override NUM_ROWS: u32 = 1024u;
 override THREADS_PER_ROW: u32 = 32u; // a multiple of 4, at least ROWS, that divides WORKGROUP_SIZE
 override DEPTH: u32 = 1u;            // rounds whose loads are under way together, at most 4
+override BROUGHT: u32 = 0u;          // 1: the first DEPTH loads are under way as the product begins
+override NEXT_DEPTH: u32 = 0u;       // of the next product, if this one asks for its first loads
+override NEXT_FROM: u32 = 0u;        // those below are asked for in the last rounds, the others behind them
 override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together; a multiple of DEPTH
 override NORM: u32 = 0u;             // 1: the mean of the inputs' squares is wanted, see inv_rms
 override PAIRS: u32 = 0u;            // 1: a thread stores two neighbouring rows
@@ -207,27 +211,60 @@ fn inv_rms() -> f32 {
     return 1.0 / sqrt(all_squares() / f32(K) + EPS);
 }
 
-// Round `round` of the rows from `row` on, or behind TURNS of the rows of the workgroup's next block, if there is one.
-fn load_ahead(row: u32, round: u32, more: bool, lane: u32) -> RowLoads {
+// Load n of those with which a workgroup begins.
+fn first_load(group: u32, tid: u32, n: u32) -> RowLoads {
     var w: RowLoads;
-    if (BLOCKS == 1u) {
-        if (round < ROUNDS) {
-            w = load_step(row, round * THREADS_PER_ROW + lane);
-        }
-    } else {
-        let here = round < TURNS;
-        let at = select(round - TURNS, round, here);
-        if ((here || more) && at < ROUNDS) {
-            w = load_step(select(row + GROUPS * BLOCK_ROWS, row, here), at * THREADS_PER_ROW + lane);
-        }
+    if (n < ROUNDS && group < NUM_BLOCKS) {
+        w = load_step(group * BLOCK_ROWS + tid / THREADS_PER_ROW * ROWS, n * THREADS_PER_ROW + tid % THREADS_PER_ROW);
     }
     return w;
+}
+
+// What takes the place of load n of those under way, where this workgroup is in the product.
+struct Place {
+    group: u32,
+    tid: u32,
+    row: u32,   // the first of the thread's team
+    more: bool, // there is another block
+}
+
+// Round `round` of a block, or behind TURNS of the next one; behind the last one load n of the next product.
+fn load_ahead(p: Place, round: u32, n: u32) -> RowLoads {
+    let lane = p.tid % THREADS_PER_ROW;
+    var w: RowLoads;
+    let here = round < TURNS;
+    if (here || (BLOCKS > 1u && p.more)) {
+        let at = select(round - TURNS, round, here);
+        if (at < ROUNDS) {
+            w = load_step(select(p.row + GROUPS * BLOCK_ROWS, p.row, here), at * THREADS_PER_ROW + lane);
+        }
+    } else if (n < NEXT_FROM) {
+        w = next_load(p.group, p.tid, n);
+    }
+    return w;
+}
+
+// Asks for the next product's first loads where a workgroup has no block of this one.
+fn ask_ahead(group: u32, tid: u32) {
+    if (NEXT_DEPTH > 0u) {
+        ahead_0 = next_load(group, tid, 0u);
+    }
+    if (NEXT_DEPTH > 1u) {
+        ahead_1 = next_load(group, tid, 1u);
+    }
+    if (NEXT_DEPTH > 2u) {
+        ahead_2 = next_load(group, tid, 2u);
+    }
+    if (NEXT_DEPTH > 3u) {
+        ahead_3 = next_load(group, tid, 3u);
+    }
 }
 
 // Computes sum over k of W[row, k] * input[k] for this workgroup's blocks of rows. zero is one that no compiler knows: loops
 // over rounds stay loops, for the instruction cache's sake. The order of summation is fixed.
 fn run(group: u32, tid: u32, zero: u32) {
     if (group >= NUM_BLOCKS) {
+        ask_ahead(group, tid);
         return;
     }
     held = HELD + zero;
@@ -235,19 +272,21 @@ fn run(group: u32, tid: u32, zero: u32) {
     set_lane(lane);
     let team_row = tid / THREADS_PER_ROW * ROWS;
     let stored = select(tid, 2u * tid, PAIRS == 1u);
-    let first_row = group * BLOCK_ROWS + team_row;
-    var w0 = load_ahead(first_row, 0u, false, lane);
-    var w1: RowLoads;
-    var w2: RowLoads;
-    var w3: RowLoads;
-    if (DEPTH > 1u) {
-        w1 = load_ahead(first_row, 1u, false, lane);
-    }
-    if (DEPTH > 2u) {
-        w2 = load_ahead(first_row, 2u, false, lane);
-    }
-    if (DEPTH > 3u) {
-        w3 = load_ahead(first_row, 3u, false, lane);
+    var w0 = ahead_0;
+    var w1 = ahead_1;
+    var w2 = ahead_2;
+    var w3 = ahead_3;
+    if (BROUGHT == 0u) {
+        w0 = first_load(group, tid, 0u);
+        if (DEPTH > 1u) {
+            w1 = first_load(group, tid, 1u);
+        }
+        if (DEPTH > 2u) {
+            w2 = first_load(group, tid, 2u);
+        }
+        if (DEPTH > 3u) {
+            w3 = first_load(group, tid, 3u);
+        }
     }
     var turn = 0u; // the first row's place in shares
     for (var i = 0u; i < select(1u, BLOCKS + zero, BLOCKS > 1u); i++) {
@@ -255,8 +294,7 @@ fn run(group: u32, tid: u32, zero: u32) {
         if (BLOCKS > 1u && block >= NUM_BLOCKS) {
             break;
         }
-        let row = block * BLOCK_ROWS + team_row;
-        let more = block + GROUPS < NUM_BLOCKS;
+        let place = Place(group, tid, block * BLOCK_ROWS + team_row, block + GROUPS < NUM_BLOCKS);
         let store_row = block * BLOCK_ROWS + stored;
         let stores = stored < BLOCK_ROWS && store_row < NUM_ROWS;
         if (stores) {
@@ -290,28 +328,42 @@ fn run(group: u32, tid: u32, zero: u32) {
                 let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
                 if (DEPTH == 1u) {
                     let current = w0;
-                    w0 = load_ahead(row, round + 1u, more, lane);
+                    w0 = load_ahead(place, round + 1u, 0u);
                     add_products(current, load);
                 } else {
                     add_products(w0, load);
-                    w0 = load_ahead(row, round + DEPTH, more, lane);
+                    w0 = load_ahead(place, round + DEPTH, 0u);
                     if (ROUNDS % DEPTH == 0u || round + 1u < end) {
                         add_products(w1, load + THREADS_PER_ROW);
                     }
-                    w1 = load_ahead(row, round + DEPTH + 1u, more, lane);
+                    w1 = load_ahead(place, round + DEPTH + 1u, 1u);
                 }
                 if (DEPTH > 2u) {
                     if (ROUNDS % DEPTH == 0u || round + 2u < end) {
                         add_products(w2, load + 2u * THREADS_PER_ROW);
                     }
-                    w2 = load_ahead(row, round + DEPTH + 2u, more, lane);
+                    w2 = load_ahead(place, round + DEPTH + 2u, 2u);
                 }
                 if (DEPTH > 3u) {
                     if (ROUNDS % DEPTH == 0u || round + 3u < end) {
                         add_products(w3, load + 3u * THREADS_PER_ROW);
                     }
-                    w3 = load_ahead(row, round + DEPTH + 3u, more, lane);
+                    w3 = load_ahead(place, round + DEPTH + 3u, 3u);
                 }
+            }
+        }
+        if (BLOCKS == 1u || !place.more) {
+            if (NEXT_FROM == 0u && NEXT_DEPTH > 0u) {
+                w0 = next_load(group, tid, 0u);
+            }
+            if (NEXT_FROM <= 1u && NEXT_DEPTH > 1u) {
+                w1 = next_load(group, tid, 1u);
+            }
+            if (NEXT_FROM <= 2u && NEXT_DEPTH > 2u) {
+                w2 = next_load(group, tid, 2u);
+            }
+            if (NEXT_FROM <= 3u && NEXT_DEPTH > 3u) {
+                w3 = next_load(group, tid, 3u);
             }
         }
         put_shares(turn + team_row, lane);
@@ -326,6 +378,10 @@ fn run(group: u32, tid: u32, zero: u32) {
         }
         turn = BLOCK_ROWS - turn; // two blocks share a barrier
     }
+    ahead_0 = w0;
+    ahead_1 = w1;
+    ahead_2 = w2;
+    ahead_3 = w3;
     // What this workgroup stored is stored before it waits for it: its threads need not run at the same time.
     workgroupBarrier();
 }

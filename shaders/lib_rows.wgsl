@@ -15,20 +15,6 @@ var<private> acc_5: vec4<f32>;
 var<private> acc_6: vec4<f32>;
 var<private> acc_7: vec4<f32>;
 
-// One load of up to eight rows, with the scales of its groups.
-struct RowLoads {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
-    e: vec4<u32>,
-    f: vec4<u32>,
-    g: vec4<u32>,
-    h: vec4<u32>,
-    scale_a: vec4<u32>, // see scale_bits
-    scale_b: vec4<u32>,
-}
-
 // Sums of up to eight rows over one load, before their scales.
 struct RowSums {
     a: vec4<f32>,

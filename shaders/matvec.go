@@ -18,8 +18,9 @@ type MatvecShape struct {
 	// Prefetch is how many rows of workgroups attention has more to read the first of the next weights (0: none).
 	Prefetch int `json:"prefetch,omitempty"`
 	// Groups is of layer_products alone, whose ThreadsPerRow is the least: how many workgroups stay on the device (0: it is not used).
-	Groups int `json:"groups,omitempty"`
-	Loads  int `json:"loads,omitempty"` // of 16 bytes that a thread of layer_products has under way
+	Groups int   `json:"groups,omitempty"`
+	Loads  int   `json:"loads,omitempty"` // of 16 bytes that a thread of layer_products has under way
+	Ahead  Ahead `json:"ahead,omitempty"` // of layer_products
 	// Spreads are those of layer_products' products; all zero: chosen by Loads and ThreadsPerRow.
 	Spreads [NumProducts]Spread `json:"spreads,omitzero"`
 }
@@ -162,6 +163,9 @@ func (v MatvecShape) String() string {
 		parts = append(parts, fmt.Sprintf("%dx%d", v.Groups, v.Workgroup))
 		for _, s := range v.Spreads {
 			parts = append(parts, fmt.Sprintf("%dx%d^%d", s.Rows, s.Threads, s.Depth))
+		}
+		if v.Ahead != AheadNever {
+			parts = append(parts, "ahead "+v.Ahead.String())
 		}
 	case v.Prefetch > 0 || v.Rows == 0:
 		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))

@@ -36,7 +36,20 @@ type ProductsShape struct {
 	Loads     int                 // of 16 bytes that a thread has under way
 	Team      int                 // threads of a row, at least
 	Halves    bool                // of quantized weights: see Options.Halves
+	Ahead     Ahead               // when a product's first loads are asked for
 }
+
+// Ahead tells when a product's first loads are asked for.
+type Ahead int
+
+const (
+	AheadNever  Ahead = iota // as it begins
+	AheadBehind              // behind the last round of the product in front
+	AheadWithin              // in that product's last rounds, in place of its own
+)
+
+// String is "never", "behind" or "within".
+func (a Ahead) String() string { return [...]string{"never", "behind", "within"}[a] }
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
 // machine code for an H200: instructions for a load of weights, at four a clock of 32 threads each; 16-byte reads of workgroup
@@ -237,7 +250,7 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 // memory, of which coefs bytes are for the factors of splits.
 func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, coefs int) (filled ProductsShape, ok bool) {
 	weight, consts := opt.Weight, opt.Consts
-	if s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
+	if s.Ahead < AheadNever || s.Ahead > AheadWithin || s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
 		return s, false
 	}
 	opt.Halves = s.Halves
@@ -261,7 +274,20 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 		if p.Pairs {
 			pairs = 1
 		}
+		brought, nextDepth, nextFrom := uint32(0), 0, 0
+		if s.Ahead != AheadNever {
+			if i > 0 {
+				brought = 1
+			}
+			if i+1 < len(products) {
+				nextDepth = plan.spreads[i+1].Depth
+			}
+			if s.Ahead == AheadWithin {
+				nextFrom = min(v.Depth, nextDepth)
+			}
+		}
 		for name, value := range map[string]uint32{
+			"BROUGHT": brought, "NEXT_DEPTH": uint32(nextDepth), "NEXT_FROM": uint32(nextFrom),
 			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(v.Rows), "THREADS_PER_ROW": uint32(v.Threads),
 			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs,
 		} {

@@ -21,6 +21,7 @@ const PAIRS: bool = false;
 
 //#include weight
 //#include dot
+//#include loads
 //#include rows
 //#include matvec
 //#include matvec_sums

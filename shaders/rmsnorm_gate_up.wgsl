@@ -27,6 +27,7 @@ const PAIRS: bool = true; // rows 2i and 2i+1 are stored by the same thread
 
 //#include weight
 //#include dot
+//#include loads
 //#include rows
 //#include matvec
 //#include matvec_sums

@@ -150,7 +150,7 @@ func expand(name, src string, opt Options) (string, error) {
 }
 
 // ownNames are what a kernel declares anew for every instance of lib_product.wgsl, with the instance's name behind it.
-var ownNames = []string{"weights", "prepare", "inputs", "settle", "again", "gains", "keep", "store"}
+var ownNames = []string{"weights", "prepare", "inputs", "settle", "again", "gains", "keep", "store", "next_load"}
 
 // instances replaces each `//#instance name what what` line by the include files, every name that they declare, and those of
 // ownNames, followed by _name, or _NAME if it is all capitals: the same code over several matrices, each with constants of its own.

@@ -155,8 +155,10 @@ func (f *benchFlags) run(cmd *cobra.Command) (*benchReport, error) {
 		}
 	}
 	if f.showTuning {
-		if rep.Tuning, err = e.Tune(engine.TuningRounds); err != nil {
-			return nil, err
+		if rep.Tuning = e.measured; rep.Tuning == nil { // not while it was opened
+			if rep.Tuning, err = e.Tune(engine.TuningRounds); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, d := range f.depths {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu/native"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
@@ -62,6 +63,8 @@ type opened struct {
 	again  []gpu.Device // opened after it was lost
 	whyCPU string       // why the CPU was chosen, if it was
 	kv     runner.KVDType
+
+	measured []forward.TuneRow // by tune, if it measured anything
 
 	checking, loading, tuning time.Duration // of opening it: hashes, meanwhile device and weights, measuring kernels
 }

@@ -81,9 +81,11 @@ func (o *opened) tune(cmd *cobra.Command) error {
 		return nil
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "measuring how this model's kernels run best on %s (once)\n", o.device.Info().Name)
-	if _, err := o.Tune(engine.TuningRounds); err != nil {
+	rows, err := o.Tune(engine.TuningRounds)
+	if err != nil {
 		return err
 	}
+	o.measured = rows
 	return o.saveTuning(cmd)
 }
 

@@ -126,7 +126,7 @@ func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
 	if err != nil {
 		return MatvecShape{}, rows, err
 	}
-	p, more, err := r.refineProducts(p, want, 1)
+	p, more, err := r.refineProducts([]*layerProducts{p}, want, 1)
 	return p.tuned(), append(rows, more...), err
 }
 

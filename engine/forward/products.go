@@ -157,7 +157,7 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead}
 	p, err := r.recordProducts(shape)
 	if p != nil { // a damaged tuning file might say anything
 		r.useProducts(p)
@@ -206,8 +206,8 @@ var (
 )
 
 // tuneProducts finds out how many processors the GPU has and in which shape of layer_products, with a workgroup on each, a decode
-// step of a short context is fastest: of the candidates first, then of those that differ from the best in the spread of one product, product by
-// product. It returns that shape's dispatches (nil: five dispatches a layer are as fast), with the measurements, the
+// step of a short context is fastest: of the candidates first, then of those that differ from the best of them in the spread of one
+// product, product by product. It returns that shape's dispatches (nil: five dispatches a layer are as fast), with the measurements, the
 // first of which is of five dispatches; a row's time is that of a step without lm_head.
 func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	r.useProducts(nil)
@@ -224,11 +224,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, nil, err
 	}
 	r.numProcessors = groups
-	var shapes []shaders.ProductsShape
-	for _, c := range productCandidates[r.layers[0].weights.gateUp.dtype] {
-		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team})
-	}
-	choices, err := r.addProducts([]*layerProducts{nil}, shapes, want)
+	choices, err := r.addProducts([]*layerProducts{nil}, r.productStarts(groups), want)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -236,33 +232,84 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	if best == nil || err != nil {
 		return nil, rows, err
 	}
-	best, more, err := r.refineProducts(best, want, rounds)
+	tracks := []*layerProducts{best}
+	if second := fastestProducts(choices, rows, func(p *layerProducts) bool { return p != nil && p.shape.Workgroup != best.shape.Workgroup }); second != nil {
+		tracks = append(tracks, second)
+	}
+	best, more, err := r.refineProducts(tracks, want, rounds)
 	return best, append(rows, more...), err
 }
 
-// refineProducts tries other spreads, product by product, and then halves; nil: a wait was given up.
-func (r *Runner) refineProducts(best *layerProducts, want []float32, rounds int) (_ *layerProducts, rows []TuneRow, err error) {
-	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
-	try := func(shapes []shaders.ProductsShape) error {
-		choices, err := r.addProducts([]*layerProducts{best}, shapes, want)
-		if err != nil {
-			return err
+// productStarts are the shapes that tuning begins with on so many processors.
+func (r *Runner) productStarts(groups int) (shapes []shaders.ProductsShape) {
+	dtype := r.layers[0].weights.gateUp.dtype
+	for _, c := range productCandidates[dtype] {
+		shape := shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team}
+		for _, shape.Ahead = range []shaders.Ahead{shaders.AheadNever, shaders.AheadBehind, shaders.AheadWithin} {
+			shape.Halves = false
+			shapes = append(shapes, shape)
+			if dtype == weights.Q4 && r.halves() {
+				shape.Halves = true
+				shapes = append(shapes, shape)
+			}
 		}
-		var more []TuneRow
-		best, more, err = r.timeProducts(choices, rounds)
-		rows = append(rows, more...)
-		return err
+	}
+	return shapes
+}
+
+// refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads, then variants of the
+// fastest; nil: a wait was given up.
+func (r *Runner) refineProducts(tracks []*layerProducts, want []float32, rounds int) (best *layerProducts, rows []TuneRow, err error) {
+	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
+	try := func(shapes []shaders.ProductsShape) (choices []*layerProducts, timed []TuneRow, err error) {
+		if choices, err = r.addProducts(tracks[:len(tracks):len(tracks)], shapes, want); err != nil {
+			return nil, nil, err
+		}
+		best, timed, err = r.timeProducts(choices, rounds)
+		rows = append(rows, timed...)
+		return choices, timed, err
 	}
 	for _, t := range spreadTrials {
-		shapes := best.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials)
-		if err := try(shapes); best == nil || err != nil {
+		var shapes []shaders.ProductsShape
+		for _, track := range tracks {
+			shapes = append(shapes, track.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials)...)
+		}
+		choices, timed, err := try(shapes)
+		if best == nil || err != nil {
 			return nil, rows, err
 		}
+		for i, track := range tracks {
+			if p := fastestProducts(choices, timed, func(p *layerProducts) bool { return p.shape.Workgroup == track.shape.Workgroup }); p != nil {
+				tracks[i] = p
+			}
+		}
 	}
-	halves := best.shape
-	halves.Halves = true
-	err = try([]shaders.ProductsShape{halves})
+	tracks = []*layerProducts{best}
+	_, _, err = try(variantsOf(best.shape))
 	return best, rows, err
+}
+
+// variantsOf are shapes that differ in one of what all products have alike.
+func variantsOf(s shaders.ProductsShape) (shapes []shaders.ProductsShape) {
+	other := s
+	other.Halves = !s.Halves
+	shapes = append(shapes, other)
+	other = s
+	for _, other.Ahead = range []shaders.Ahead{shaders.AheadNever, shaders.AheadBehind, shaders.AheadWithin} {
+		shapes = append(shapes, other)
+	}
+	return shapes
+}
+
+// fastestProducts is the fastest of those of choices, with their rows, that are wanted; nil: there is none.
+func fastestProducts(choices []*layerProducts, rows []TuneRow, wanted func(*layerProducts) bool) (best *layerProducts) {
+	least := 0.0
+	for i, p := range choices {
+		if i < len(rows) && wanted(p) && (least == 0 || rows[i].Seconds < least) {
+			best, least = p, rows[i].Seconds
+		}
+	}
+	return best
 }
 
 // addProducts adds those shapes to choices that the device can run, all at the same time, and that are none of them.
@@ -344,7 +391,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Ahead: p.shape.Ahead}
 }
 
 // layerBytes is what the products of all layers read.

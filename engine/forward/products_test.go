@@ -26,7 +26,8 @@ func TestLayerProducts(t *testing.T) {
 	for i, c := range []struct {
 		dtype                       weights.DType
 		layers, threads, loads, row int
-	}{{weights.BF16, 3, 64, 4, 8}, {weights.Q8, 2, 128, 6, 4}, {weights.Q4, 5, 64, 2, 4}} {
+		ahead                       shaders.Ahead
+	}{{weights.BF16, 3, 64, 4, 8, shaders.AheadBehind}, {weights.Q8, 2, 128, 6, 4, shaders.AheadNever}, {weights.Q4, 5, 64, 2, 4, shaders.AheadWithin}} {
 		t.Run(fmt.Sprintf("%s in %d layers", c.dtype, c.layers), func(t *testing.T) {
 			config := goldentest.RandomConfig(uint64(20 + i))
 			config.NumHiddenLayers = c.layers
@@ -39,7 +40,7 @@ func TestLayerProducts(t *testing.T) {
 			opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
 			plain := open(t, dev, dir, opt)
 			want := run(plain)
-			opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): {Groups: 1, Workgroup: c.threads, Loads: c.loads, ThreadsPerRow: c.row, Prefetch: i, Halves: c.dtype == weights.Q4}}
+			opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): {Groups: 1, Workgroup: c.threads, Loads: c.loads, ThreadsPerRow: c.row, Prefetch: i, Halves: c.dtype == weights.Q4, Ahead: c.ahead}}
 			fused := open(t, dev, dir, opt)
 			got := run(fused)
 			if !fused.UsesProducts() || plain.UsesProducts() {
@@ -161,7 +162,7 @@ func TestLayerProductsDamaged(t *testing.T) {
 		{Groups: -1, Workgroup: 64, Loads: 4}, {Groups: 1 << 20, Workgroup: 64, Loads: 4}, {Groups: 4, Workgroup: 100, Loads: 4}, {Groups: 4, Workgroup: 1 << 16, Loads: 4},
 		{Groups: 4, Workgroup: 64, Loads: -4}, {Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(9, 16, 1)},
 		{Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, 24, 1)}, {Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, 0, 1)}, {Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, 16, 5)},
-		{Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, -16, 1)}, {Groups: 4, Workgroup: -64, Spreads: spreads(2, 16, 1)},
+		{Groups: 4, Workgroup: 64, Loads: 4, Spreads: spreads(2, -16, 1)}, {Groups: 4, Workgroup: -64, Spreads: spreads(2, 16, 1)}, {Groups: 4, Workgroup: 64, Loads: 4, Ahead: -1}, {Groups: 4, Workgroup: 64, Loads: 4, Ahead: 3},
 	} {
 		opt.Tuning = map[string]forward.MatvecShape{key: v}
 		if open(t, dev, dir, opt).UsesProducts() {
