@@ -190,15 +190,27 @@ func (r *Runner) waitGivenUp() (bool, error) {
 // productCandidates are the shapes that tuning begins with: those that were the fastest on an H200 for some model, and their
 // neighbours. 640 threads share hidden sizes of 2,560 evenly.
 var productCandidates = map[weights.DType][]productCandidate{
-	weights.BF16: {{512, 6, 32}, {512, 8, 32}, {640, 4, 32}, {1024, 2, 32}, {1024, 4, 32}},
-	weights.Q8:   {{256, 8, 8}, {512, 3, 16}, {512, 6, 32}, {640, 4, 16}, {1024, 2, 32}, {1024, 3, 32}, {1024, 3, 64}},
-	weights.Q4:   {{256, 3, 8}, {256, 6, 8}, {512, 3, 8}, {512, 4, 16}, {640, 4, 16}, {768, 3, 16}, {1024, 2, 32}},
+	weights.BF16: {
+		{512, 6, 32, shaders.AheadNever}, {512, 8, 32, shaders.AheadNever}, {640, 4, 32, shaders.AheadNever}, {1024, 2, 32, shaders.AheadNever}, {1024, 4, 32, shaders.AheadNever},
+		{512, 4, 32, shaders.AheadWithin}, {1024, 2, 32, shaders.AheadWithin},
+	},
+	weights.Q8: quantizedCandidates,
+	weights.Q4: quantizedCandidates,
 }
 
-type productCandidate struct{ threads, loads, team int }
+var quantizedCandidates = []productCandidate{
+	{256, 1, 8, shaders.AheadWithin}, {512, 1, 16, shaders.AheadWithin}, {512, 1, 64, shaders.AheadWithin}, {640, 1, 16, shaders.AheadWithin}, {640, 1, 32, shaders.AheadWithin},
+	{768, 1, 16, shaders.AheadWithin}, {1024, 1, 32, shaders.AheadWithin},
+	{256, 4, 16, shaders.AheadBehind}, {640, 4, 16, shaders.AheadBehind}, {1024, 2, 32, shaders.AheadBehind},
+}
+
+type productCandidate struct {
+	threads, loads, team int
+	ahead                shaders.Ahead
+}
 
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
-var spreadTrials = []struct{ product, trials int }{{1, 7}, {2, 7}, {3, 4}, {0, 4}}
+var spreadTrials = []struct{ product, trials int }{{1, 6}, {2, 5}, {3, 3}, {0, 3}}
 
 var (
 	maxProductGroups = 4096
@@ -243,16 +255,9 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 // productStarts are the shapes that tuning begins with on so many processors.
 func (r *Runner) productStarts(groups int) (shapes []shaders.ProductsShape) {
 	dtype := r.layers[0].weights.gateUp.dtype
+	halves := dtype == weights.Q4 && r.halves() // faster with most
 	for _, c := range productCandidates[dtype] {
-		shape := shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team}
-		for _, shape.Ahead = range []shaders.Ahead{shaders.AheadNever, shaders.AheadBehind, shaders.AheadWithin} {
-			shape.Halves = false
-			shapes = append(shapes, shape)
-			if dtype == weights.Q4 && r.halves() {
-				shape.Halves = true
-				shapes = append(shapes, shape)
-			}
-		}
+		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team, Ahead: c.ahead, Halves: halves})
 	}
 	return shapes
 }

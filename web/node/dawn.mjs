@@ -16,8 +16,17 @@ export async function openDawn(device, toggles = []) {
   if (swiftshader) process.env.VK_ICD_FILENAMES = process.env.VK_DRIVER_FILES = SWIFTSHADER;
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);
+  askSeldom();
   // Zeroing workgroup memory, which no kernel relies on, makes SwiftShader compile eight times as long.
   const features = ["allow_unsafe_apis", ...toggles, ...(swiftshader ? ["disable_workgroup_init"] : [])];
   const { version } = JSON.parse(readFileSync(fileURLToPath(new URL("package.json", import.meta.resolve("webgpu"))), "utf8"));
   return { gpu: create([`backend=${device === "null" ? "null" : "vulkan"}`, `enable-dawn-features=${features.join()}`]), library: `Dawn (npm webgpu ${version}, Node ${process.versions.node})` };
+}
+
+/**
+ * The bindings look for finished work from setImmediate to setImmediate while anything is in flight, which keeps a processor busy that
+ * a browser leaves alone; from now on, once a millisecond.
+ */
+function askSeldom() {
+  globalThis.setImmediate = (callback, ...args) => setTimeout(callback, 1, ...args);
 }
