@@ -7,7 +7,7 @@ fn scale_shift(load: u32) -> u32 {
     return 0u;
 }
 
-fn scale_word(load: u32) -> u32 {
+fn scale_word(i: u32) -> u32 {
     return 0u;
 }
 

@@ -8,9 +8,9 @@ fn scale_shift(load: u32) -> u32 {
     return flat_shift(load);
 }
 
-// The word that the scale of a load is in.
-fn scale_word(load: u32) -> u32 {
-    return scales[load >> 1u];
+// Word i of the scales: those of SCALE_PERIOD loads.
+fn scale_word(i: u32) -> u32 {
+    return scales[i];
 }
 
 // Adds one word of every row.

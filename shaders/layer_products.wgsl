@@ -27,7 +27,8 @@ override Q_PAD: u32 = 2048u;
 override FUSED_SPLITS: u32 = 4u;
 override ML_BASE: u32 = 262144u;
 override COEFS: u32 = 64u;         // FUSED_SPLITS*NUM_HEADS
-override XS_SIZE: u32 = 300u;      // vectors of inputs that the products have in workgroup memory, at most
+override XS_STRIDE: u32 = 33u;     // one more than the loads whose inputs are in workgroup memory together, at most; odd, so that both sides spread over the banks
+override XS_VECS: u32 = 9u;        // vectors of a load's inputs there, with INPUT_SUMS one more
 override SHARES_SIZE: u32 = 576u;  // vectors of two blocks' shares, at most
 override EXCHANGE: u32 = 1024u;    // a multiple of 4
 override NEXT_NORM: u32 = 1024u;
@@ -51,7 +52,7 @@ const SQUARE_VECS: u32 = SQUARE_PARTS / 4u;
 @group(0) @binding(7) var<storage, read> weights_down: array<vec4<u32>>;
 @group(0) @binding(8) var<storage, read> weights_qkv: array<vec4<u32>>;
 
-var<workgroup> xs: array<vec4<f32>, XS_SIZE>;         // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
+var<workgroup> xs: array<array<vec4<f32>, XS_STRIDE>, XS_VECS>; // [XS_VECS, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<workgroup> shares: array<vec4<f32>, SHARES_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows
 var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
 var<workgroup> sums_sq: array<vec4<f32>, SQUARE_VECS>;

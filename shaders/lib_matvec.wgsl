@@ -26,18 +26,18 @@ const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_VECS: u32 = STAGE_LOADS * VECS_PER_LOAD;
 const STAGES: u32 = (LOADS_PER_ROW + STAGE_LOADS - 1u) / STAGE_LOADS;
-const XS_STRIDE: u32 = STAGE_LOADS + 1u; // odd, so that both sides spread over the banks
-const XS_SIZE: u32 = (VECS_PER_LOAD + INPUT_SUMS) * XS_STRIDE * (1u - DIRECT) + DIRECT;
+const XS_STRIDE: u32 = STAGE_LOADS * (1u - DIRECT) + 1u; // odd, so that both sides spread over the banks
+const XS_VECS: u32 = (VECS_PER_LOAD + INPUT_SUMS) * (1u - DIRECT) + DIRECT;
 const SQUARE_THREADS: u32 = DIRECT * THREADS_PER_ROW + (1u - DIRECT) * WORKGROUP_SIZE; // have all inputs between them
 
-var<workgroup> xs: array<vec4<f32>, XS_SIZE>;     // [VECS_PER_LOAD, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
+var<workgroup> xs: array<array<vec4<f32>, XS_STRIDE>, XS_VECS>; // [XS_VECS, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
 var<private> sum_sq: f32;
 var<private> ahead: RowLoads; // with PIPELINE, the first loads of the next block
 
 // Vector j of the inputs of load `load` of the stage.
 fn x4(load: u32, j: u32) -> vec4<f32> {
     if (DIRECT == 0u) {
-        return xs[j * XS_STRIDE + load];
+        return xs[j][load];
     }
     if (load >= LOADS_PER_ROW) {
         return vec4<f32>(0.0);
@@ -50,9 +50,9 @@ fn in_row(load: u32) -> u32 {
     return min(load, LOADS_PER_ROW - 1u);
 }
 
-// Where the same rows of the next block start.
-fn in_next_block(starts: vec4<u32>) -> vec4<u32> {
-    return min(starts + vec4<u32>(BLOCK_ROWS * LOADS_PER_ROW), vec4<u32>((NUM_ROWS - 1u) * LOADS_PER_ROW));
+// The same rows of the next block.
+fn in_next_block(rows: vec4<u32>) -> vec4<u32> {
+    return min(rows + vec4<u32>(BLOCK_ROWS), vec4<u32>(NUM_ROWS - 1u));
 }
 
 // Vector k4 of the inputs as the products want it, zero past the end.
@@ -71,9 +71,9 @@ fn stage_inputs(stage: u32, tid: u32) {
         let a = staged_input4(begin + i);
         if (k < STAGE_VECS) {
             let b = staged_input4(begin + k);
-            xs[k % VECS_PER_LOAD * XS_STRIDE + k / VECS_PER_LOAD] = b;
+            xs[k % VECS_PER_LOAD][k / VECS_PER_LOAD] = b;
         }
-        xs[i % VECS_PER_LOAD * XS_STRIDE + i / VECS_PER_LOAD] = a;
+        xs[i % VECS_PER_LOAD][i / VECS_PER_LOAD] = a;
     }
 }
 
@@ -100,8 +100,8 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
     let lane = tid % THREADS_PER_ROW;
     set_lane(lane);
     let r = vec4<u32>(row + tid / THREADS_PER_ROW * ROWS) + vec4<u32>(0u, 1u, 2u, 3u);
-    let from_a = min(r, vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
-    let from_b = min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u)) * LOADS_PER_ROW;
+    let rows_a = min(r, vec4<u32>(NUM_ROWS - 1u));
+    let rows_b = min(r + vec4<u32>(4u), vec4<u32>(NUM_ROWS - 1u));
     let bring = block == 0u || STAGES > 1u || DIRECT == 1u; // inputs anew
     if (bring) {
         sum_sq = 0.0;
@@ -112,18 +112,18 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             for (var round = 0u; round < STAGE_ROUNDS; round += UNROLL) {
                 let load = round * THREADS_PER_ROW + lane; // of the stage
                 let at = stage * STAGE_LOADS + load;
-                let w0 = load_rows(from_a, from_b, in_row(at));
+                let w0 = load_rows(rows_a, rows_b, in_row(at));
                 var w1: RowLoads;
                 var w2: RowLoads;
                 var w3: RowLoads;
                 if (UNROLL > 1u) {
-                    w1 = load_rows(from_a, from_b, in_row(at + THREADS_PER_ROW));
+                    w1 = load_rows(rows_a, rows_b, in_row(at + THREADS_PER_ROW));
                 }
                 if (UNROLL > 2u) {
-                    w2 = load_rows(from_a, from_b, in_row(at + 2u * THREADS_PER_ROW));
+                    w2 = load_rows(rows_a, rows_b, in_row(at + 2u * THREADS_PER_ROW));
                 }
                 if (UNROLL > 3u) {
-                    w3 = load_rows(from_a, from_b, in_row(at + 3u * THREADS_PER_ROW));
+                    w3 = load_rows(rows_a, rows_b, in_row(at + 3u * THREADS_PER_ROW));
                 }
                 if (DIRECT == 0u && round == 0u && bring) {
                     // Behind the first loads, which are under way meanwhile.
@@ -159,7 +159,7 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
         // not fit into the instruction cache together.
         var next: RowLoads;
         if (BLOCKS == 1u || block == 0u) {
-            next = load_rows(from_a, from_b, in_row(lane));
+            next = load_rows(rows_a, rows_b, in_row(lane));
         } else {
             next = ahead;
         }
@@ -183,9 +183,9 @@ fn matvec(row: u32, tid: u32, block: u32, zero: u32) {
             for (var round = first; round < end; round++) {
                 let current = next;
                 if (round + 1u < ROUNDS) {
-                    next = load_rows(from_a, from_b, in_row((round + 1u) * THREADS_PER_ROW + lane));
+                    next = load_rows(rows_a, rows_b, in_row((round + 1u) * THREADS_PER_ROW + lane));
                 } else if (BLOCKS > 1u) {
-                    next = load_rows(in_next_block(from_a), in_next_block(from_b), in_row(lane));
+                    next = load_rows(in_next_block(rows_a), in_next_block(rows_b), in_row(lane));
                 }
                 add_products(current, (round - first) * THREADS_PER_ROW + lane);
             }

@@ -28,12 +28,11 @@ const STAGES: u32 = (ROUNDS + STAGE_ROUNDS - 1u) / STAGE_ROUNDS;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_NUMBERS: u32 = STAGE_LOADS * WEIGHTS_PER_LOAD;
 const WORDS: u32 = (STAGE_NUMBERS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE; // of a stage, that a thread brings
-const XS_STRIDE: u32 = STAGE_LOADS + 1u;                                   // odd, so that both sides spread over the banks
 const SHARE_STRIDE: u32 = THREADS_PER_ROW / 4u + 1u;
 
 // Vector j of the inputs of load `load` of the stage.
 fn x4(load: u32, j: u32) -> vec4<f32> {
-    return xs[j * XS_STRIDE + load];
+    return xs[j][load];
 }
 
 // Load `load` of the rows from `row` on. Past the last row, and past a row's end, where inputs are zero, the last is loaded again.
@@ -48,7 +47,7 @@ fn load_step(row: u32, load: u32) -> RowLoads {
     if (LOADS_PER_ROW % THREADS_PER_ROW != 0u) {
         at = min(load, LOADS_PER_ROW - 1u);
     }
-    return load_rows(rows_a * LOADS_PER_ROW, rows_b * LOADS_PER_ROW, at);
+    return load_rows(rows_a, rows_b, at);
 }
 
 // What the thread's inputs are multiplied by: one of four, since all that it brings have the same place in their vectors.
@@ -63,14 +62,14 @@ fn in_stage(first: u32, i: u32) -> bool {
 }
 
 // What the inputs are multiplied by waits for them in their places: in registers it would not be there when they are. `to` is
-// the vector of xs for number `first`.
-fn put_gain(to: u32, first: u32, i: u32, gain: f32) {
+// where number `first` is in xs: its vector among the load's, and the load.
+fn put_gain(to: vec2<u32>, first: u32, i: u32, gain: f32) {
     if (WORDS > i && in_stage(first, i)) {
-        xs[to + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD)][first % 4u] = gain;
+        xs[to.x][to.y + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD)][first % 4u] = gain;
     }
 }
 
-fn put_gains(to: u32, first: u32, i: u32, k: vec4<u32>, unit: f32) {
+fn put_gains(to: vec2<u32>, first: u32, i: u32, k: vec4<u32>, unit: f32) {
     if (NORM == 1u && WORDS > i) {
         let gain = gains(k) * unit;
         put_gain(to, first, i, gain.x);
@@ -80,24 +79,24 @@ fn put_gains(to: u32, first: u32, i: u32, k: vec4<u32>, unit: f32) {
     }
 }
 
-fn put_input(to: u32, first: u32, i: u32, begin: u32, bits: u32, unit: f32) {
+fn put_input(to: vec2<u32>, first: u32, i: u32, begin: u32, bits: u32, unit: f32) {
     if (WORDS > i && in_stage(first, i)) {
         var x = bitcast<f32>(bits);
         if (STAGES * STAGE_NUMBERS != K && begin + first + i * WORKGROUP_SIZE >= K) {
             x = 0.0;
         }
-        let at = to + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD);
+        let at = to.y + i * (WORKGROUP_SIZE / WEIGHTS_PER_LOAD);
         if (NORM == 1u) {
             squares += x * x;
-            xs[at][first % 4u] *= x;
+            xs[to.x][at][first % 4u] *= x;
         } else {
-            xs[at][first % 4u] = x * unit;
+            xs[to.x][at][first % 4u] = x * unit;
         }
     }
 }
 
 // Numbers i to i+3 of the up to sixteen of a turn: their squares are added up, and they go to workgroup memory.
-fn put_inputs(to: u32, first: u32, i: u32, begin: u32, bits: vec4<u32>, unit: f32) {
+fn put_inputs(to: vec2<u32>, first: u32, i: u32, begin: u32, bits: vec4<u32>, unit: f32) {
     put_input(to, first, i, begin, bits.x, unit);
     put_input(to, first, i + 1u, begin, bits.y, unit);
     put_input(to, first, i + 2u, begin, bits.z, unit);
@@ -120,7 +119,7 @@ fn stage_inputs(stage: u32, tid: u32) {
     let unit = input_unit(tid);
     for (var i = 0u; i < WORDS; i += 16u) {
         let first = tid + i * WORKGROUP_SIZE;
-        let to = first % WEIGHTS_PER_LOAD / 4u * XS_STRIDE + first / WEIGHTS_PER_LOAD;
+        let to = vec2<u32>(first % WEIGHTS_PER_LOAD / 4u, first / WEIGHTS_PER_LOAD);
         let k_a = inputs_at(first, 0u, begin);
         let k_b = inputs_at(first, 4u, begin);
         let k_c = inputs_at(first, 8u, begin);
@@ -228,20 +227,19 @@ struct Place {
     more: bool, // there is another block
 }
 
-// Round `round` of a block, or behind TURNS of the next one; behind the last one load n of the next product.
-fn load_ahead(p: Place, round: u32, n: u32) -> RowLoads {
+// Asks for round `round` of a block, or behind TURNS of the next one; behind the last one for load n of the next product. Where there is
+// nothing to ask for, *w stays what it was: to clear it takes as many instructions as to load it.
+fn load_ahead(w: ptr<function, RowLoads>, p: Place, round: u32, n: u32) {
     let lane = p.tid % THREADS_PER_ROW;
-    var w: RowLoads;
     let here = round < TURNS;
     if (here || (BLOCKS > 1u && p.more)) {
         let at = select(round - TURNS, round, here);
         if (at < ROUNDS) {
-            w = load_step(select(p.row + GROUPS * BLOCK_ROWS, p.row, here), at * THREADS_PER_ROW + lane);
+            *w = load_step(select(p.row + GROUPS * BLOCK_ROWS, p.row, here), at * THREADS_PER_ROW + lane);
         }
     } else if (n < NEXT_FROM) {
-        w = next_load(p.group, p.tid, n);
+        *w = next_load(p.group, p.tid, n);
     }
-    return w;
 }
 
 // Asks for the next product's first loads where a workgroup has no block of this one.
@@ -328,27 +326,27 @@ fn run(group: u32, tid: u32, zero: u32) {
                 let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
                 if (DEPTH == 1u) {
                     let current = w0;
-                    w0 = load_ahead(place, round + 1u, 0u);
+                    load_ahead(&w0, place, round + 1u, 0u);
                     add_products(current, load);
                 } else {
                     add_products(w0, load);
-                    w0 = load_ahead(place, round + DEPTH, 0u);
+                    load_ahead(&w0, place, round + DEPTH, 0u);
                     if (ROUNDS % DEPTH == 0u || round + 1u < end) {
                         add_products(w1, load + THREADS_PER_ROW);
                     }
-                    w1 = load_ahead(place, round + DEPTH + 1u, 1u);
+                    load_ahead(&w1, place, round + DEPTH + 1u, 1u);
                 }
                 if (DEPTH > 2u) {
                     if (ROUNDS % DEPTH == 0u || round + 2u < end) {
                         add_products(w2, load + 2u * THREADS_PER_ROW);
                     }
-                    w2 = load_ahead(place, round + DEPTH + 2u, 2u);
+                    load_ahead(&w2, place, round + DEPTH + 2u, 2u);
                 }
                 if (DEPTH > 3u) {
                     if (ROUNDS % DEPTH == 0u || round + 3u < end) {
                         add_products(w3, load + 3u * THREADS_PER_ROW);
                     }
-                    w3 = load_ahead(place, round + DEPTH + 3u, 3u);
+                    load_ahead(&w3, place, round + DEPTH + 3u, 3u);
                 }
             }
         }

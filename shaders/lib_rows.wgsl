@@ -1,6 +1,8 @@
 // Up to eight rows of a matrix at a time: what a thread loads of them and the sums it has. Included after weight_*.wgsl, word_*.wgsl
 // and dot_*.wgsl by lib_matvec.wgsl's kernels and, once a product, by layer_products.wgsl. These have THREADS_PER_ROW, the threads
-// that share a row, xs, the inputs of STAGE_LOADS loads in workgroup memory in vectors XS_STRIDE apart, and x4(load, j), vector j of a load.
+// that share a row, xs, the inputs of STAGE_LOADS loads in workgroup memory by vector and load, and x4(load, j), vector j of a load.
+
+const SUM_VEC: u32 = VECS_PER_LOAD * INPUT_SUMS; // of xs, with INPUT_SUMS: sums of loads
 
 override ROWS: u32 = 4u; // that a thread works on together, at most 8
 
@@ -36,7 +38,7 @@ fn sum_inputs(tid: u32) {
         for (var j = 0u; j < VECS_PER_LOAD; j++) {
             sum += x4(load, j);
         }
-        xs[VECS_PER_LOAD * XS_STRIDE + load] = sum * factor;
+        xs[SUM_VEC][load] = sum * factor;
     }
 }
 
@@ -44,7 +46,7 @@ fn sum_inputs(tid: u32) {
 fn first_sums(load: u32) -> RowSums {
     var s: RowSums;
     if (INPUT_SUMS == 1u) {
-        let first = xs[VECS_PER_LOAD * XS_STRIDE + load];
+        let first = xs[SUM_VEC][load];
         s = RowSums(first, first, first, first, first, first, first, first);
     }
     return s;
@@ -89,13 +91,18 @@ fn add_scaled(s: RowSums, w: RowLoads) {
     }
 }
 
-// What is loaded for the scale of a load: the word that it is in, from bit lane_shift on, and not yet the number: made of the word here,
-// it would be waited for before the loads in front are multiplied.
-fn scale_bits(load: u32) -> u32 {
-    if (LOADS_PER_ROW % SCALE_PERIOD == 0u && THREADS_PER_ROW % SCALE_PERIOD == 0u) {
-        return scale_word(load);
+// What is loaded for the scale of load `at` of a row: the word that it is in, from bit lane_shift on, and not yet the number: made of the word
+// here, it would be waited for before the loads in front are multiplied.
+fn scale_bits(row: u32, at: u32) -> u32 {
+    if (LOADS_PER_ROW % SCALE_PERIOD == 0u) {
+        let word = scale_word(row * (LOADS_PER_ROW / SCALE_PERIOD) + at / SCALE_PERIOD);
+        if (THREADS_PER_ROW % SCALE_PERIOD == 0u) {
+            return word;
+        }
+        return word >> scale_shift(at);
     }
-    return scale_word(load) >> scale_shift(load);
+    let load = row * LOADS_PER_ROW + at;
+    return scale_word(load / SCALE_PERIOD) >> scale_shift(load);
 }
 
 // Where the scales of a lane's loads are in their words: in the same place where teams and rows have whole periods, else at bit 0, where
@@ -112,38 +119,38 @@ fn scales4(bits: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(b.x).x, unpack2x16float(b.y).x, unpack2x16float(b.z).x, unpack2x16float(b.w).x);
 }
 
-// Load `at` of the rows that start at loads from_a.x to from_b.w.
-fn load_rows(from_a: vec4<u32>, from_b: vec4<u32>, at: u32) -> RowLoads {
+// Load `at` of each of the rows rows_a.x to rows_b.w.
+fn load_rows(rows_a: vec4<u32>, rows_b: vec4<u32>, at: u32) -> RowLoads {
     var w: RowLoads;
-    w.a = weights[from_a.x + at];
-    w.scale_a.x = scale_bits(from_a.x + at);
+    w.a = weights[rows_a.x * LOADS_PER_ROW + at];
+    w.scale_a.x = scale_bits(rows_a.x, at);
     if (ROWS > 1u) {
-        w.b = weights[from_a.y + at];
-        w.scale_a.y = scale_bits(from_a.y + at);
+        w.b = weights[rows_a.y * LOADS_PER_ROW + at];
+        w.scale_a.y = scale_bits(rows_a.y, at);
     }
     if (ROWS > 2u) {
-        w.c = weights[from_a.z + at];
-        w.scale_a.z = scale_bits(from_a.z + at);
+        w.c = weights[rows_a.z * LOADS_PER_ROW + at];
+        w.scale_a.z = scale_bits(rows_a.z, at);
     }
     if (ROWS > 3u) {
-        w.d = weights[from_a.w + at];
-        w.scale_a.w = scale_bits(from_a.w + at);
+        w.d = weights[rows_a.w * LOADS_PER_ROW + at];
+        w.scale_a.w = scale_bits(rows_a.w, at);
     }
     if (ROWS > 4u) {
-        w.e = weights[from_b.x + at];
-        w.scale_b.x = scale_bits(from_b.x + at);
+        w.e = weights[rows_b.x * LOADS_PER_ROW + at];
+        w.scale_b.x = scale_bits(rows_b.x, at);
     }
     if (ROWS > 5u) {
-        w.f = weights[from_b.y + at];
-        w.scale_b.y = scale_bits(from_b.y + at);
+        w.f = weights[rows_b.y * LOADS_PER_ROW + at];
+        w.scale_b.y = scale_bits(rows_b.y, at);
     }
     if (ROWS > 6u) {
-        w.g = weights[from_b.z + at];
-        w.scale_b.z = scale_bits(from_b.z + at);
+        w.g = weights[rows_b.z * LOADS_PER_ROW + at];
+        w.scale_b.z = scale_bits(rows_b.z, at);
     }
     if (ROWS > 7u) {
-        w.h = weights[from_b.w + at];
-        w.scale_b.w = scale_bits(from_b.w + at);
+        w.h = weights[rows_b.w * LOADS_PER_ROW + at];
+        w.scale_b.w = scale_bits(rows_b.w, at);
     }
     return w;
 }

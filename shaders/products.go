@@ -263,10 +263,10 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 		return s, false
 	}
 	s.Spreads, s.Loads, s.Team = plan.spreads, 0, 0 // which the spreads have taken the place of
-	xs := 0
+	stageLoads := 0
 	for i, p := range products {
 		v := plan.spreads[i]
-		xs = max(xs, loadVectors(weight, s.Halves)*(plan.stageRounds[i]*v.Threads+1))
+		stageLoads = max(stageLoads, plan.stageRounds[i]*v.Threads)
 		norm, pairs := uint32(0), uint32(0)
 		if p.Norm {
 			norm = 1
@@ -294,6 +294,7 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}
 	}
-	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["XS_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(xs), uint32(plan.shareBytes/16)
+	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(plan.shareBytes/16)
+	consts["XS_STRIDE"], consts["XS_VECS"] = uint32(stageLoads+1), uint32(loadVectors(weight, s.Halves))
 	return s, true
 }
