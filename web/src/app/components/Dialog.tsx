@@ -6,6 +6,14 @@ import { IconButton } from "./Button";
 
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
+  const closed = useRef(false);
+  // At once: a close event comes later, and would close what was opened meanwhile.
+  const close = () => {
+    if (closed.current) return;
+    closed.current = true;
+    ref.current?.close();
+    onClose();
+  };
   useLayoutEffect(() => {
     const opener = document.activeElement;
     ref.current?.showModal();
@@ -17,15 +25,16 @@ export function Dialog({ title, onClose, children }: { title: string; onClose: (
     <dialog
       ref={ref}
       aria-labelledby="dialog-title"
-      onClose={onClose}
+      onCancel={close}
+      onClose={close}
       onPointerDown={(e) => {
-        if (e.target === ref.current) ref.current?.close();
+        if (e.target === ref.current) close();
       }}
     >
       <div class="dialog">
         <header>
           <h2 id="dialog-title">{title}</h2>
-          <IconButton icon="close" label="Close" onClick={() => ref.current?.close()} />
+          <IconButton icon="close" label="Close" onClick={close} />
         </header>
         <div class="dialog-body">{children}</div>
       </div>
