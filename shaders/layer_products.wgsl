@@ -117,11 +117,11 @@ fn wait(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
 
 //#include loads
 
-// The first loads of the product that is next, under way while one ends.
-var<private> ahead_0: RowLoads;
-var<private> ahead_1: RowLoads;
-var<private> ahead_2: RowLoads;
-var<private> ahead_3: RowLoads;
+// The loads under way, as many as the product's DEPTH; behind its last round those of the product that is next.
+var<private> loads_0: RowLoads;
+var<private> loads_1: RowLoads;
+var<private> loads_2: RowLoads;
+var<private> loads_3: RowLoads;
 
 //#instance attn_out weight dot rows product
 //#instance gate_up weight dot rows product

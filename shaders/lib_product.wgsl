@@ -5,7 +5,7 @@
 // The kernel has, by product: inputs(k), the bits of four inputs or UNSET where they are not there yet, again(k, bits), which asks for
 // those once more, and settle(k, bits), which waits for them; prepare(tid), called between the first of these; gains(k), what they are
 // multiplied by after their squares were summed up; keep(row), called as a block begins by the thread that will store(row, sum, sum of row+1
-// with PAIRS); next_load(group, tid, n), first_load of the next product; and ahead_0 to ahead_3, in which products hand on their first loads.
+// with PAIRS); next_load(group, tid, n), first_load of the next product; and loads_0 to loads_3, those under way.
 
 override K_PAD: u32 = 1024u;
 override K: u32 = 1024u;             // numbers of a row; behind them padding
@@ -229,7 +229,7 @@ struct Place {
 
 // Asks for round `round` of a block, or behind TURNS of the next one; behind the last one for load n of the next product. Where there is
 // nothing to ask for, *w stays what it was: to clear it takes as many instructions as to load it.
-fn load_ahead(w: ptr<function, RowLoads>, p: Place, round: u32, n: u32) {
+fn load_ahead(w: ptr<private, RowLoads>, p: Place, round: u32, n: u32) {
     let lane = p.tid % THREADS_PER_ROW;
     let here = round < TURNS;
     if (here || (BLOCKS > 1u && p.more)) {
@@ -242,19 +242,19 @@ fn load_ahead(w: ptr<function, RowLoads>, p: Place, round: u32, n: u32) {
     }
 }
 
-// Asks for the next product's first loads where a workgroup has no block of this one.
-fn ask_ahead(group: u32, tid: u32) {
-    if (NEXT_DEPTH > 0u) {
-        ahead_0 = next_load(group, tid, 0u);
+// Asks for the next product's first loads from n on.
+fn ask_ahead(group: u32, tid: u32, n: u32) {
+    if (n == 0u && NEXT_DEPTH > 0u) {
+        loads_0 = next_load(group, tid, 0u);
     }
-    if (NEXT_DEPTH > 1u) {
-        ahead_1 = next_load(group, tid, 1u);
+    if (n <= 1u && NEXT_DEPTH > 1u) {
+        loads_1 = next_load(group, tid, 1u);
     }
-    if (NEXT_DEPTH > 2u) {
-        ahead_2 = next_load(group, tid, 2u);
+    if (n <= 2u && NEXT_DEPTH > 2u) {
+        loads_2 = next_load(group, tid, 2u);
     }
-    if (NEXT_DEPTH > 3u) {
-        ahead_3 = next_load(group, tid, 3u);
+    if (n <= 3u && NEXT_DEPTH > 3u) {
+        loads_3 = next_load(group, tid, 3u);
     }
 }
 
@@ -262,7 +262,7 @@ fn ask_ahead(group: u32, tid: u32) {
 // over rounds stay loops, for the instruction cache's sake. The order of summation is fixed.
 fn run(group: u32, tid: u32, zero: u32) {
     if (group >= NUM_BLOCKS) {
-        ask_ahead(group, tid);
+        ask_ahead(group, tid, 0u);
         return;
     }
     held = HELD + zero;
@@ -270,20 +270,16 @@ fn run(group: u32, tid: u32, zero: u32) {
     set_lane(lane);
     let team_row = tid / THREADS_PER_ROW * ROWS;
     let stored = select(tid, 2u * tid, PAIRS == 1u);
-    var w0 = ahead_0;
-    var w1 = ahead_1;
-    var w2 = ahead_2;
-    var w3 = ahead_3;
     if (BROUGHT == 0u) {
-        w0 = first_load(group, tid, 0u);
+        loads_0 = first_load(group, tid, 0u);
         if (DEPTH > 1u) {
-            w1 = first_load(group, tid, 1u);
+            loads_1 = first_load(group, tid, 1u);
         }
         if (DEPTH > 2u) {
-            w2 = first_load(group, tid, 2u);
+            loads_2 = first_load(group, tid, 2u);
         }
         if (DEPTH > 3u) {
-            w3 = first_load(group, tid, 3u);
+            loads_3 = first_load(group, tid, 3u);
         }
     }
     var turn = 0u; // the first row's place in shares
@@ -325,44 +321,33 @@ fn run(group: u32, tid: u32, zero: u32) {
             for (var round = first; round < end; round += DEPTH) {
                 let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
                 if (DEPTH == 1u) {
-                    let current = w0;
-                    load_ahead(&w0, place, round + 1u, 0u);
+                    let current = loads_0;
+                    load_ahead(&loads_0, place, round + 1u, 0u);
                     add_products(current, load);
                 } else {
-                    add_products(w0, load);
-                    load_ahead(&w0, place, round + DEPTH, 0u);
+                    add_products(loads_0, load);
+                    load_ahead(&loads_0, place, round + DEPTH, 0u);
                     if (ROUNDS % DEPTH == 0u || round + 1u < end) {
-                        add_products(w1, load + THREADS_PER_ROW);
+                        add_products(loads_1, load + THREADS_PER_ROW);
                     }
-                    load_ahead(&w1, place, round + DEPTH + 1u, 1u);
+                    load_ahead(&loads_1, place, round + DEPTH + 1u, 1u);
                 }
                 if (DEPTH > 2u) {
                     if (ROUNDS % DEPTH == 0u || round + 2u < end) {
-                        add_products(w2, load + 2u * THREADS_PER_ROW);
+                        add_products(loads_2, load + 2u * THREADS_PER_ROW);
                     }
-                    load_ahead(&w2, place, round + DEPTH + 2u, 2u);
+                    load_ahead(&loads_2, place, round + DEPTH + 2u, 2u);
                 }
                 if (DEPTH > 3u) {
                     if (ROUNDS % DEPTH == 0u || round + 3u < end) {
-                        add_products(w3, load + 3u * THREADS_PER_ROW);
+                        add_products(loads_3, load + 3u * THREADS_PER_ROW);
                     }
-                    load_ahead(&w3, place, round + DEPTH + 3u, 3u);
+                    load_ahead(&loads_3, place, round + DEPTH + 3u, 3u);
                 }
             }
         }
         if (BLOCKS == 1u || !place.more) {
-            if (NEXT_FROM == 0u && NEXT_DEPTH > 0u) {
-                w0 = next_load(group, tid, 0u);
-            }
-            if (NEXT_FROM <= 1u && NEXT_DEPTH > 1u) {
-                w1 = next_load(group, tid, 1u);
-            }
-            if (NEXT_FROM <= 2u && NEXT_DEPTH > 2u) {
-                w2 = next_load(group, tid, 2u);
-            }
-            if (NEXT_FROM <= 3u && NEXT_DEPTH > 3u) {
-                w3 = next_load(group, tid, 3u);
-            }
+            ask_ahead(group, tid, NEXT_FROM);
         }
         put_shares(turn + team_row, lane);
         workgroupBarrier();
@@ -376,10 +361,6 @@ fn run(group: u32, tid: u32, zero: u32) {
         }
         turn = BLOCK_ROWS - turn; // two blocks share a barrier
     }
-    ahead_0 = w0;
-    ahead_1 = w1;
-    ahead_2 = w2;
-    ahead_3 = w3;
     // What this workgroup stored is stored before it waits for it: its threads need not run at the same time.
     workgroupBarrier();
 }
