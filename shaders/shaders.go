@@ -9,12 +9,14 @@ package shaders
 import (
 	"embed"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"regexp"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
@@ -56,6 +58,20 @@ func Names() []string {
 	sort.Strings(names)
 	return names
 }
+
+// Version changes with every kernel's text, eight hexadecimal digits: what was measured with other kernels is not worth keeping.
+func Version() string { return version() }
+
+var version = sync.OnceValue(func() string {
+	sum := crc32.NewIEEE()
+	entries, _ := fs.ReadDir(files, ".")
+	for _, e := range entries {
+		text, _ := files.ReadFile(e.Name())
+		fmt.Fprintf(sum, "%s %d ", e.Name(), len(text))
+		sum.Write(text)
+	}
+	return fmt.Sprintf("%08x", sum.Sum32())
+})
 
 func isInclude(name string) bool {
 	return strings.HasPrefix(name, "weight_") || strings.HasPrefix(name, "word_") || strings.HasPrefix(name, "dot_") || strings.HasPrefix(name, "kv_") || strings.HasPrefix(name, "lib_")

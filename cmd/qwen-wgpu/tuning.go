@@ -8,12 +8,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
 // tunings is the file's content, by adapter and then by kernel.
@@ -24,7 +26,14 @@ func tuningFile() (string, error) {
 	return filepath.Join(dir, "qwen-wgpu", "tuning.json"), err
 }
 
+// tuningAdapter is an adapter's key, with the version of the kernels that were measured on it.
 func tuningAdapter(info gpu.AdapterInfo) string {
+	return anyVersion(info) + kernelsVersion + shaders.Version()
+}
+
+const kernelsVersion = ", kernels "
+
+func anyVersion(info gpu.AdapterInfo) string {
 	return fmt.Sprintf("%s, %s, %s", info.Name, info.Driver, info.Library)
 }
 
@@ -39,13 +48,16 @@ func loadTunings() tunings {
 	return all
 }
 
-// saveTuning adds an adapter's shapes to the file.
+// saveTuning adds an adapter's shapes to the file, and drops what was measured with other kernels.
 func saveTuning(info gpu.AdapterInfo, shapes map[string]forward.MatvecShape) error {
 	path, err := tuningFile()
 	if err != nil {
 		return err
 	}
 	all := loadTunings()
+	maps.DeleteFunc(all, func(adapter string, _ map[string]forward.MatvecShape) bool {
+		return adapter != tuningAdapter(info) && (adapter == anyVersion(info) || strings.HasPrefix(adapter, anyVersion(info)+kernelsVersion))
+	})
 	if all[tuningAdapter(info)] == nil {
 		all[tuningAdapter(info)] = map[string]forward.MatvecShape{}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"maps"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
 func TestTuningFile(t *testing.T) {
@@ -31,6 +33,23 @@ func TestTuningFile(t *testing.T) {
 		t.Errorf("the file holds %v", all)
 	}
 	path := filepath.Join(dir, "qwen-wgpu", "tuning.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What other kernels were measured with is not used, and goes when the adapter is measured again.
+	if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(shaders.Version()), []byte("00000000")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if old := loadTunings()[tuningAdapter(one)]; old != nil {
+		t.Errorf("what was measured with other kernels is used: %v", old)
+	}
+	if err := saveTuning(one, more); err != nil {
+		t.Fatal(err)
+	}
+	if all := loadTunings(); len(all) != 2 || !maps.Equal(all[tuningAdapter(one)], more) {
+		t.Errorf("the file holds %v, want one anew and other as it was", all)
+	}
 	if err := os.WriteFile(path, []byte("{ damaged"), 0o644); err != nil {
 		t.Fatal(err)
 	}

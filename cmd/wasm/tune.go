@@ -10,6 +10,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
 // shapes are those of one adapter, as engine.Tuning gives them.
@@ -22,9 +23,9 @@ type tuneResult struct {
 	Rows    []forward.TuneRow `json:"rows"`
 }
 
-// adapterKey tells adapters apart as far as a browser does.
+// adapterKey tells adapters apart as far as a browser does, and versions of the kernels that were measured.
 func adapterKey(info gpu.AdapterInfo) string {
-	return info.Vendor + " " + info.Name + ", " + info.Library
+	return info.Vendor + " " + info.Name + ", " + info.Library + ", kernels " + shaders.Version()
 }
 
 // keptShapes are those of a load request for an adapter. What cannot be read counts as never measured.
