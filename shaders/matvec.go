@@ -120,12 +120,14 @@ func (v MatvecShape) AddTo(opt *Options, kPad, workgroupBytes int) {
 	} {
 		consts[name] = uint32(value)
 	}
-	for name, on := range map[string]bool{"DIRECT": v.Direct, "PIPELINE": s.pipeline} {
-		consts[name] = 0
-		if on {
-			consts[name] = 1
-		}
+	consts["DIRECT"], consts["PIPELINE"] = bit(v.Direct), bit(s.pipeline)
+}
+
+func bit(on bool) uint32 {
+	if on {
+		return 1
 	}
+	return 0
 }
 
 // UseSubgroups has a matrix-vector kernel with these options, whose shape AddTo has set, add up its sums by subgroups of

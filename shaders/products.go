@@ -4,6 +4,7 @@ package shaders
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -49,7 +50,17 @@ const (
 )
 
 // String is "never", "behind" or "within".
-func (a Ahead) String() string { return [...]string{"never", "behind", "within"}[a] }
+func (a Ahead) String() string {
+	switch a {
+	case AheadNever:
+		return "never"
+	case AheadBehind:
+		return "behind"
+	case AheadWithin:
+		return "within"
+	}
+	return fmt.Sprintf("Ahead(%d)", int(a)) // of a damaged tuning file
+}
 
 // What a step of a workgroup (each thread multiplies one load of its rows) costs a multiprocessor in clocks, roughly, by the
 // machine code for an H200: instructions for a load of weights, at four a clock of 32 threads each; 16-byte reads of workgroup
@@ -267,29 +278,17 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 	for i, p := range products {
 		v := plan.spreads[i]
 		stageLoads = max(stageLoads, plan.stageRounds[i]*v.Threads)
-		norm, pairs := uint32(0), uint32(0)
-		if p.Norm {
-			norm = 1
+		nextDepth, nextFrom := 0, 0
+		if s.Ahead != AheadNever && i+1 < len(products) {
+			nextDepth = plan.spreads[i+1].Depth
 		}
-		if p.Pairs {
-			pairs = 1
-		}
-		brought, nextDepth, nextFrom := uint32(0), 0, 0
-		if s.Ahead != AheadNever {
-			if i > 0 {
-				brought = 1
-			}
-			if i+1 < len(products) {
-				nextDepth = plan.spreads[i+1].Depth
-			}
-			if s.Ahead == AheadWithin {
-				nextFrom = min(v.Depth, nextDepth)
-			}
+		if s.Ahead == AheadWithin {
+			nextFrom = min(v.Depth, nextDepth)
 		}
 		for name, value := range map[string]uint32{
-			"BROUGHT": brought, "NEXT_DEPTH": uint32(nextDepth), "NEXT_FROM": uint32(nextFrom),
+			"BROUGHT": bit(s.Ahead != AheadNever && i > 0), "NEXT_DEPTH": uint32(nextDepth), "NEXT_FROM": uint32(nextFrom),
 			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(v.Rows), "THREADS_PER_ROW": uint32(v.Threads),
-			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": norm, "PAIRS": pairs,
+			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": bit(p.Norm), "PAIRS": bit(p.Pairs),
 		} {
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}

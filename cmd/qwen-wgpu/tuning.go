@@ -56,7 +56,8 @@ func saveTuning(info gpu.AdapterInfo, shapes map[string]forward.MatvecShape) err
 	}
 	all := loadTunings()
 	maps.DeleteFunc(all, func(adapter string, _ map[string]forward.MatvecShape) bool {
-		return adapter != tuningAdapter(info) && (adapter == anyVersion(info) || strings.HasPrefix(adapter, anyVersion(info)+kernelsVersion))
+		name, _, _ := strings.Cut(adapter, kernelsVersion)
+		return name == anyVersion(info) && adapter != tuningAdapter(info)
 	})
 	if all[tuningAdapter(info)] == nil {
 		all[tuningAdapter(info)] = map[string]forward.MatvecShape{}

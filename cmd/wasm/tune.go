@@ -18,9 +18,15 @@ type shapes map[string]forward.MatvecShape
 
 // tuneResult is Results.tune of protocol.ts.
 type tuneResult struct {
-	Adapter string            `json:"adapter"`
-	Shapes  shapes            `json:"shapes"` // of all models so far
-	Rows    []forward.TuneRow `json:"rows"`
+	Adapter string    `json:"adapter"`
+	Shapes  shapes    `json:"shapes"` // of all models so far
+	Rows    []tuneRow `json:"rows"`
+}
+
+// tuneRow is a measurement with its shape as text.
+type tuneRow struct {
+	forward.TuneRow
+	Shape string `json:"shape"`
 }
 
 // adapterKey tells adapters apart as far as a browser does, and versions of the kernels that were measured.
@@ -56,5 +62,9 @@ func (p *program) tune(r *request) (any, error) {
 		return nil, err
 	}
 	measured, _ := p.engine.Tuning()
-	return tuneResult{adapterKey(p.device.Info()), measured, rows}, nil
+	result := tuneResult{Adapter: adapterKey(p.device.Info()), Shapes: measured}
+	for _, row := range rows {
+		result.Rows = append(result.Rows, tuneRow{row, row.String()})
+	}
+	return result, nil
 }

@@ -245,8 +245,8 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, rows, err
 	}
 	tracks := []*layerProducts{best}
-	if second := fastestProducts(choices, rows, func(p *layerProducts) bool { return p != nil && p.shape.Workgroup != best.shape.Workgroup }); second != nil {
-		tracks = append(tracks, second)
+	if other := fastestProducts(choices, rows, func(p *layerProducts) bool { return p != nil && p.shape.Workgroup != best.shape.Workgroup }); other != nil {
+		tracks = append(tracks, other)
 	}
 	best, more, err := r.refineProducts(tracks, want, rounds)
 	return best, append(rows, more...), err
@@ -301,7 +301,9 @@ func variantsOf(s shaders.ProductsShape) (shapes []shaders.ProductsShape) {
 	shapes = append(shapes, other)
 	other = s
 	for _, other.Ahead = range []shaders.Ahead{shaders.AheadNever, shaders.AheadBehind, shaders.AheadWithin} {
-		shapes = append(shapes, other)
+		if other != s {
+			shapes = append(shapes, other)
+		}
 	}
 	return shapes
 }

@@ -119,9 +119,6 @@ function print(r) {
   console.log(`resident at its peak: ${mb(r.peak_resident_bytes)}`);
   for (const t of r.tuning) {
     if (!values["show-tuning"] && !t.chosen) continue;
-    // As MatvecShape.String of shaders/matvec.go.
-    const products = t.groups > 0 && [`${t.groups}x${t.workgroup}`, ...t.spreads.map((s) => `${s.rows}x${s.threads}^${s.depth}`)].join(" ");
-    const shape = [t.rows > 0 && `${t.rows}x${t.threads_per_row}/${t.workgroup}`, t.direct && "direct", t.halves && "halves", t.blocks > 1 && `${t.blocks} blocks`, products, t.prefetch > 0 && `prefetch ${t.prefetch}`];
-    line([t.kernel, shape.filter(Boolean).join(" ") || "no prefetch", (1e6 * t.seconds).toFixed(2) + " us", (t.bytes_per_second / 1e9).toFixed(0) + " GB/s", t.chosen ? "*" : ""], [12, 24, 12, 10, 2]);
+    line([t.kernel, t.shape, (1e6 * t.seconds).toFixed(2) + " us", (t.bytes_per_second / 1e9).toFixed(0) + " GB/s", t.chosen ? "*" : ""], [12, 24, 12, 10, 2]);
   }
 }
