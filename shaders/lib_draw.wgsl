@@ -43,9 +43,11 @@ fn step_pass(position: u32, number: u32) {
     pass_state[5] = number + 1u;
 }
 
-// Hands the token to the host as draw `number` and to the next pass, and counts it in its vocab_state.
-fn deliver(id: u32, number: u32, failed: bool, log_prob: f32, st: vec2<u32>) {
+// Hands the token to the host as draw `number` and to the next pass, and counts it where counts are used.
+fn deliver(id: u32, number: u32, failed: bool, log_prob: f32) {
     sampled[number % RING] = vec2<u32>(select(id, 0xffffffffu, failed), bitcast<u32>(log_prob));
     pass_state[TOKENS] = id;
-    vocab_state[id] = vec2<u32>((st.x | SEEN) + 1u, st.y);
+    if (params.adjust != 0u) {
+        vocab_state[id].x = (vocab_state[id].x | SEEN) + 1u;
+    }
 }

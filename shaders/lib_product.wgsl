@@ -320,29 +320,30 @@ fn run(group: u32, tid: u32, zero: u32) {
             let end = min(first + STAGE_ROUNDS, ROUNDS) + select(0u, zero, ROUNDS > DEPTH);
             for (var round = first; round < end; round += DEPTH) {
                 let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
-                if (DEPTH == 1u) {
-                    let current = loads_0;
-                    load_ahead(&loads_0, place, round + 1u, 0u);
-                    add_products(current, load);
-                } else {
-                    add_products(loads_0, load);
-                    load_ahead(&loads_0, place, round + DEPTH, 0u);
-                    if (ROUNDS % DEPTH == 0u || round + 1u < end) {
-                        add_products(loads_1, load + THREADS_PER_ROW);
-                    }
+                // The next loads are asked for in front of the products, which read what was there before.
+                let current_0 = loads_0;
+                load_ahead(&loads_0, place, round + DEPTH, 0u);
+                add_products(current_0, load);
+                if (DEPTH > 1u) {
+                    let current_1 = loads_1;
                     load_ahead(&loads_1, place, round + DEPTH + 1u, 1u);
+                    if (ROUNDS % DEPTH == 0u || round + 1u < end) {
+                        add_products(current_1, load + THREADS_PER_ROW);
+                    }
                 }
                 if (DEPTH > 2u) {
-                    if (ROUNDS % DEPTH == 0u || round + 2u < end) {
-                        add_products(loads_2, load + 2u * THREADS_PER_ROW);
-                    }
+                    let current_2 = loads_2;
                     load_ahead(&loads_2, place, round + DEPTH + 2u, 2u);
+                    if (ROUNDS % DEPTH == 0u || round + 2u < end) {
+                        add_products(current_2, load + 2u * THREADS_PER_ROW);
+                    }
                 }
                 if (DEPTH > 3u) {
-                    if (ROUNDS % DEPTH == 0u || round + 3u < end) {
-                        add_products(loads_3, load + 3u * THREADS_PER_ROW);
-                    }
+                    let current_3 = loads_3;
                     load_ahead(&loads_3, place, round + DEPTH + 3u, 3u);
+                    if (ROUNDS % DEPTH == 0u || round + 3u < end) {
+                        add_products(current_3, load + 3u * THREADS_PER_ROW);
+                    }
                 }
             }
         }

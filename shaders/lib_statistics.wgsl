@@ -1,14 +1,13 @@
 // Statistics of sets of ids, of which those of the union follow: vec4<u32>(bits of the largest score, bits of the largest
 // logit, bits of sum exp(logit - largest logit), first id with the largest score or NOT_FINITE if a logit or score is not
-// finite). A workgroup merges STATISTICS of them, 64 or 256, in flat steps, always in the same order.
+// finite). A workgroup merges STATISTICS of them, 64 or 256, four at a time, always in the same order.
 // Included behind lib_sampling by kernels that declare `STATISTICS`.
 
 const NOT_FINITE: u32 = 0xffffffffu;
 const NO_ID: u32 = 0xfffffffeu;
-const GROUPS: u32 = 16u;
+const STATISTICS_SPACE: u32 = STATISTICS + STATISTICS / 4u;
 
-var<workgroup> statistics: array<vec4<u32>, STATISTICS>;
-var<workgroup> groups: array<vec4<u32>, GROUPS>;
+var<workgroup> statistics: array<vec4<u32>, STATISTICS_SPACE>;
 
 // Of no ids.
 fn nothing() -> vec4<u32> {
@@ -30,33 +29,21 @@ fn merge(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> vec4<u32> {
     return vec4<u32>(bitcast<u32>(score), bitcast<u32>(top), bitcast<u32>(sum), select(id, NOT_FINITE, last_id == NOT_FINITE));
 }
 
-// Four of the workgroup's statistics.
-fn merge_column(i: u32) -> vec4<u32> {
-    return merge(statistics[i], statistics[i + GROUPS], statistics[i + 2u * GROUPS], statistics[i + 3u * GROUPS]);
-}
-
-fn merge_row(i: u32) -> vec4<u32> {
-    return merge(groups[i], groups[i + 1u], groups[i + 2u], groups[i + 3u]);
-}
-
-// Merges those of the first STATISTICS threads into groups; returns that of thread tid to it, if it has one.
-fn to_groups(tid: u32, mine: vec4<u32>) -> vec4<u32> {
+// Merges those of the first STATISTICS threads, for all threads. zero is one that no compiler knows: the loop stays one, since a kernel that
+// runs once a token brings its instructions from memory. What the threads had stays in statistics[0] to statistics[STATISTICS-1].
+fn merged_all(tid: u32, mine: vec4<u32>, zero: u32) -> vec4<u32> {
     if (tid < STATISTICS) {
         statistics[tid] = mine;
     }
-    workgroupBarrier();
-    var group = nothing();
-    if (tid < GROUPS) {
-        group = merge_column(tid);
-        if (STATISTICS == 256u) {
-            group = merge(group, merge_column(tid + 4u * GROUPS), merge_column(tid + 8u * GROUPS), merge_column(tid + 12u * GROUPS));
+    var first = 0u;
+    for (var n = STATISTICS / 4u; n > zero; n /= 4u) {
+        workgroupBarrier();
+        if (tid < n) {
+            let at = first + tid;
+            statistics[STATISTICS + tid] = merge(statistics[at], statistics[at + n], statistics[at + 2u * n], statistics[at + 3u * n]);
         }
-        groups[tid] = group;
+        first = STATISTICS;
     }
-    return group;
-}
-
-// All groups, for every thread that asks; a barrier stands between to_groups and this.
-fn merged_groups() -> vec4<u32> {
-    return merge(merge_row(0u), merge_row(4u), merge_row(8u), merge_row(12u));
+    workgroupBarrier();
+    return statistics[STATISTICS];
 }

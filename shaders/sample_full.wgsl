@@ -6,7 +6,7 @@
 // 2 slices      vec4<u32> [NUM_SLICES] from sample_slices
 // 3 ids         u32       [2, VOCAB] distances from sample_weights, and scratch: the ids of one bucket
 // 4 sums        u32       [2048 + 1, 2] from sample_weights; left zero
-// 5 vocab_state vec2<u32> [VOCAB] counts and bias; the drawn token is counted
+// 5 vocab_state vec2<u32> [VOCAB] counts and bias; the drawn token is counted if params.adjust says so
 // 6 pass_state  u32       state words of the pass, then at word TOKENS its token ids
 // 7 sampled     vec2<u32> [RING] id (0xffffffff where a logit or score is not finite) and the bits of its log-probability
 // Grid: 1 workgroup. Parity test: kerneltest "sample".
@@ -191,16 +191,14 @@ fn find(tid: u32, target_sum: vec2<u32>, top: f32) -> Found {
 }
 
 @compute @workgroup_size(THREADS)
-fn sample_full(@builtin(local_invocation_index) tid: u32) {
+fn sample_full(@builtin(local_invocation_index) tid: u32, @builtin(num_workgroups) num_groups: vec3<u32>) {
     var mine = nothing();
     if (tid < STATISTICS) {
         for (var i = tid; i < NUM_SLICES; i += 3u * STATISTICS) {
             mine = merge(mine, slice_at(i), slice_at(i + STATISTICS), slice_at(i + 2u * STATISTICS));
         }
     }
-    to_groups(tid, mine);
-    workgroupBarrier();
-    let all = merged_groups();
+    let all = merged_all(tid, mine, num_groups.z - 1u);
     let top = bitcast<f32>(all.x); // score
 
     // What top-p keeps and what min-p keeps both begin at the top: the smaller sum is that of their intersection.
@@ -231,6 +229,6 @@ fn sample_full(@builtin(local_invocation_index) tid: u32) {
         let log_prob = logits[id] - bitcast<f32>(all.y) - log(bitcast<f32>(all.z));
         let number = pass_state[5];
         step_pass(pass_state[2], number);
-        deliver(id, number, all.w == NOT_FINITE || top == LOWEST, log_prob, vocab_state[id]);
+        deliver(id, number, all.w == NOT_FINITE || top == LOWEST, log_prob);
     }
 }

@@ -34,16 +34,15 @@ fn of_four(first: u32, end: u32) -> vec4<u32> {
 }
 
 @compute @workgroup_size(THREADS)
-fn sample_slices(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn sample_slices(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let begin = group.x * SLICE;
     let end = min(begin + SLICE, VOCAB);
     var mine = of_four(begin + tid, end);
     for (var first = begin + 4u * THREADS; first < end; first += 4u * THREADS) {
         mine = merge(mine, of_four(first + tid, end), nothing(), nothing());
     }
-    to_groups(tid, mine);
-    workgroupBarrier();
+    let all = merged_all(tid, mine, num_groups.z - 1u);
     if (tid == 0u) {
-        slices[group.x] = merged_groups();
+        slices[group.x] = all;
     }
 }

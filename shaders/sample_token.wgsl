@@ -4,7 +4,7 @@
 // 0 params      uniform   Sampling
 // 1 logits      f32       [VOCAB]
 // 2 slices      vec4<u32> [NUM_SLICES] from sample_slices
-// 3 vocab_state vec2<u32> [VOCAB] counts and bias; the drawn token is counted
+// 3 vocab_state vec2<u32> [VOCAB] counts and bias; the drawn token is counted if params.adjust says so
 // 4 pass_state  u32       state words of the pass, then at word TOKENS its token ids
 // 5 sampled     vec2<u32> [RING] id (0xffffffff where a logit or score is not finite) and the bits of its log-probability
 // Grid: 1 workgroup. The best id of each thread's slices is one of at least top_k, and those that do not stand behind the
@@ -101,7 +101,8 @@ fn list(id: u32, s: f32) {
 }
 
 @compute @workgroup_size(THREADS)
-fn sample_token(@builtin(local_invocation_index) tid: u32) {
+fn sample_token(@builtin(local_invocation_index) tid: u32, @builtin(num_workgroups) num_groups: vec3<u32>) {
+    let zero = num_groups.z - 1u;
     let top_k = min(params.top_k, MAX_TOP_K);
     var state = vec2<u32>(0u); // position and number of this draw, in the last thread
     if (tid == THREADS - 1u) {
@@ -112,16 +113,6 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
     let c = slice_at(tid + 2u * THREADS);
     let d = slice_at(tid + 3u * THREADS);
     let best = merge(a, b, c, d);
-    let group = to_groups(tid, best);
-
-    // A group's best may be the greedy token: what belongs to it is loaded meanwhile.
-    let group_id = min(group.w, VOCAB - 1u);
-    var group_logit = 0.0;
-    var group_state = vec2<u32>(0u);
-    if (top_k == 1u && tid < GROUPS) {
-        group_logit = logits[group_id];
-        group_state = vocab_state[group_id];
-    }
     if (tid == THREADS - 1u) { // its warp has nothing else to do
         number = state.y;
         if (top_k != 1u) {
@@ -135,14 +126,18 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
         atomicStore(&num_wanted, 0u);
         atomicStore(&list_size, 0u);
     }
-    workgroupBarrier();
-    let all = merged_groups();
+    let all = merged_all(tid, best, zero);
     let failed = all.w == NOT_FINITE || bitcast<f32>(all.x) == LOWEST;
     let top_logit = bitcast<f32>(all.y);
     let log_sum = log(bitcast<f32>(all.z));
     if (top_k == 1u) {
-        if (select(group.w == all.w, tid == 0u, failed)) {
-            deliver(group_id, number, failed, group_logit - top_logit - log_sum, group_state);
+        if (tid == 0u) {
+            let id = min(all.w, VOCAB - 1u);
+            var logit = bitcast<f32>(all.x); // its score
+            if (params.adjust != 0u) {
+                logit = logits[id];
+            }
+            deliver(id, number, failed, logit - top_logit - log_sum);
         }
         return;
     }
@@ -211,9 +206,7 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
                     }
                 }
             }
-            to_groups(tid, vec4<u32>(bitcast<u32>(my_score), bitcast<u32>(LOWEST), 0u, my_id));
-            workgroupBarrier();
-            let next = merged_groups();
+            let next = merged_all(tid, vec4<u32>(bitcast<u32>(my_score), bitcast<u32>(LOWEST), 0u, my_id), zero);
             last_score = bitcast<f32>(next.x);
             last_id = next.w;
             if (tid == 0u) {
@@ -233,6 +226,6 @@ fn sample_token(@builtin(local_invocation_index) tid: u32) {
             id = top_id[draw(count, random)];
         }
         id = min(id, VOCAB - 1u);
-        deliver(id, number, failed, logits[id] - top_logit - log_sum, vocab_state[id]);
+        deliver(id, number, failed, logits[id] - top_logit - log_sum);
     }
 }

@@ -194,14 +194,16 @@ var productCandidates = map[weights.DType][]productCandidate{
 		{512, 6, 32, shaders.AheadNever}, {512, 8, 32, shaders.AheadNever}, {640, 4, 32, shaders.AheadNever}, {1024, 2, 32, shaders.AheadNever}, {1024, 4, 32, shaders.AheadNever},
 		{512, 4, 32, shaders.AheadWithin}, {1024, 2, 32, shaders.AheadWithin},
 	},
-	weights.Q8: quantizedCandidates,
-	weights.Q4: quantizedCandidates,
-}
-
-var quantizedCandidates = []productCandidate{
-	{256, 1, 8, shaders.AheadWithin}, {512, 1, 16, shaders.AheadWithin}, {512, 1, 64, shaders.AheadWithin}, {640, 1, 16, shaders.AheadWithin}, {640, 1, 32, shaders.AheadWithin},
-	{768, 1, 16, shaders.AheadWithin}, {1024, 1, 32, shaders.AheadWithin},
-	{256, 4, 16, shaders.AheadBehind}, {640, 4, 16, shaders.AheadBehind}, {1024, 2, 32, shaders.AheadBehind},
+	weights.Q8: {
+		{512, 1, 16, shaders.AheadWithin}, {512, 1, 64, shaders.AheadWithin}, {512, 8, 32, shaders.AheadWithin}, {640, 1, 16, shaders.AheadWithin},
+		{768, 1, 16, shaders.AheadWithin}, {1024, 1, 32, shaders.AheadWithin},
+		{640, 4, 16, shaders.AheadNever}, {640, 4, 32, shaders.AheadNever}, {256, 4, 16, shaders.AheadBehind}, {1024, 2, 32, shaders.AheadBehind},
+	},
+	weights.Q4: {
+		{256, 1, 8, shaders.AheadWithin}, {512, 1, 16, shaders.AheadWithin}, {512, 1, 64, shaders.AheadWithin}, {640, 1, 16, shaders.AheadWithin}, {640, 1, 32, shaders.AheadWithin},
+		{768, 1, 16, shaders.AheadWithin}, {1024, 1, 32, shaders.AheadWithin},
+		{256, 4, 16, shaders.AheadBehind}, {640, 4, 16, shaders.AheadBehind}, {1024, 2, 32, shaders.AheadBehind},
+	},
 }
 
 type productCandidate struct {
@@ -245,7 +247,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, rows, err
 	}
 	tracks := []*layerProducts{best}
-	if other := fastestProducts(choices, rows, func(p *layerProducts) bool { return p != nil && p.shape.Workgroup != best.shape.Workgroup }); other != nil {
+	if other := fastestProducts(choices, rows, func(p *layerProducts) bool { return p != nil && !p.onTrack(best) }); other != nil {
 		tracks = append(tracks, other)
 	}
 	best, more, err := r.refineProducts(tracks, want, rounds)
@@ -262,8 +264,13 @@ func (r *Runner) productStarts(groups int) (shapes []shaders.ProductsShape) {
 	return shapes
 }
 
-// refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads, then variants of the
-// fastest; nil: a wait was given up.
+// onTrack tells whether p and other differ in their spreads alone.
+func (p *layerProducts) onTrack(other *layerProducts) bool {
+	return p.shape.Workgroup == other.shape.Workgroup && p.shape.Ahead == other.shape.Ahead
+}
+
+// refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads or in what they ask
+// for ahead, then variants of the fastest; nil: a wait was given up.
 func (r *Runner) refineProducts(tracks []*layerProducts, want []float32, rounds int) (best *layerProducts, rows []TuneRow, err error) {
 	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
 	try := func(shapes []shaders.ProductsShape) (choices []*layerProducts, timed []TuneRow, err error) {
@@ -284,7 +291,7 @@ func (r *Runner) refineProducts(tracks []*layerProducts, want []float32, rounds 
 			return nil, rows, err
 		}
 		for i, track := range tracks {
-			if p := fastestProducts(choices, timed, func(p *layerProducts) bool { return p.shape.Workgroup == track.shape.Workgroup }); p != nil {
+			if p := fastestProducts(choices, timed, func(p *layerProducts) bool { return p.onTrack(track) }); p != nil {
 				tracks[i] = p
 			}
 		}
@@ -366,7 +373,7 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 	if err := timings[0].raiseClocks(); err != nil {
 		return nil, nil, err
 	}
-	if err := timeInTurns(timings, 2*rounds); err != nil {
+	if err := timeContenders(timings, 2*rounds); err != nil {
 		return nil, nil, err
 	}
 	var rows []TuneRow

@@ -116,3 +116,23 @@ func timeInTurns(ts []*timing, rounds int) error {
 	}
 	return nil
 }
+
+// timeContenders times all of ts a few times in turns, and those that may yet be the fastest, and the first, until each was timed as
+// often as rounds says.
+func timeContenders(ts []*timing, rounds int) error {
+	const few, behind = 3, 1.05
+	if err := timeInTurns(ts, min(few, rounds)); err != nil || rounds <= few {
+		return err
+	}
+	least := ts[0].median()
+	for _, t := range ts {
+		least = min(least, t.median())
+	}
+	contenders := ts[:1:1]
+	for _, t := range ts[1:] {
+		if t.median() <= behind*least {
+			contenders = append(contenders, t)
+		}
+	}
+	return timeInTurns(contenders, rounds-few)
+}

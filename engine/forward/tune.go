@@ -88,7 +88,7 @@ func tunedKernels() []string {
 // candidate whose result differs from the default's by more than rounding is an error that names the kernel.
 //
 // Candidates are compiled and checked first, then those of a kernel are timed in turns: a GPU that waits for a compiler lowers
-// its clocks. The best two of a large matrix are then tried with several blocks of rows a workgroup, and the best two of
+// its clocks. Promising ones are then tried with several blocks of rows a workgroup, and of
 // quantized weights with halves. Where layer_products takes the place of a layer's products and is faster by far, only lm_head
 // is left to measure.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
@@ -296,7 +296,7 @@ func timeContests(contests []*contest, rounds int) error {
 		for _, t := range c.timings {
 			t.seconds = nil
 		}
-		if err := timeInTurns(c.timings, rounds); err != nil {
+		if err := timeContenders(c.timings, rounds); err != nil {
 			return err
 		}
 		count := float64(len(r.layers))
@@ -321,7 +321,18 @@ func (c *contest) ranking() []int {
 	return order
 }
 
-// inBlocks are the best two shapes with several blocks of rows a workgroup, so that inputs are brought less often and no few
+// promising are the two fastest shapes, and the fastest of every number of threads a workgroup.
+func (c *contest) promising() (shapes []MatvecShape) {
+	for place, i := range c.ranking() {
+		v := c.rows[i].MatvecShape
+		if place < 2 || !slices.ContainsFunc(shapes, func(faster MatvecShape) bool { return faster.Workgroup == v.Workgroup }) {
+			shapes = append(shapes, v)
+		}
+	}
+	return shapes
+}
+
+// inBlocks are the promising shapes with several blocks of rows a workgroup, so that inputs are brought less often and no few
 // workgroups are left over at the end, while there are at least minBlockGroups workgroups.
 func (c *contest) inBlocks() []MatvecShape {
 	const maxBlockGroups = 1600
@@ -334,9 +345,7 @@ func (c *contest) inBlocks() []MatvecShape {
 		rows = max(rows, p.rows)
 	}
 	var shapes []MatvecShape
-	order := c.ranking()
-	for _, i := range order[:min(2, len(order))] {
-		v := c.rows[i].MatvecShape
+	for _, v := range c.promising() {
 		groups := (rows + v.GroupRows() - 1) / v.GroupRows()
 		tried := []int{2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}
 		for each := 1; each <= 4 && c.r.numProcessors > 0; each++ { // as many blocks for every processor
@@ -353,11 +362,10 @@ func (c *contest) inBlocks() []MatvecShape {
 	return shapes
 }
 
-// inHalves are the best two shapes with halves, where the weights are quantized and the device can.
+// inHalves are the promising shapes with halves, where the weights are quantized and the device can.
 func (c *contest) inHalves() (shapes []MatvecShape) {
-	m, order := c.r.tunedMatrix(c.name), c.ranking()
-	for _, i := range order[:min(2, len(order))] {
-		v := c.rows[i].MatvecShape
+	m := c.r.tunedMatrix(c.name)
+	for _, v := range c.promising() {
 		if v.Halves = true; fitsMatvec(v, m, c.r.dev.Limits()) && c.r.halves() {
 			shapes = append(shapes, v)
 		}

@@ -198,7 +198,9 @@ func (c sampleCase) setup(seed uint64) *Setup {
 		}
 	} else {
 		wantPass[sampleTokens] = float64(want.Token)
-		wantState[2*want.Token] = float64((state[2*want.Token] | seenBit) + 1)
+		if c.text {
+			wantState[2*want.Token] = float64((state[2*want.Token] | seenBit) + 1)
+		}
 		wantID[at], wantLogProb[at+1] = float64(want.Token), float64(want.LogProb)
 		// It is a difference of numbers of the logits' size, however small it is itself.
 		logProb := math.Abs(float64(want.LogProb))
