@@ -24,9 +24,8 @@ override INTERMEDIATE: u32 = 3072u;
 override NUM_HEADS: u32 = 16u;
 override HEAD_DIM: u32 = 128u;
 override Q_PAD: u32 = 2048u;
-override FUSED_SPLITS: u32 = 4u;
+override FUSED_SPLITS: u32 = 4u;   // at most 4
 override ML_BASE: u32 = 262144u;
-override COEFS: u32 = 64u;         // FUSED_SPLITS*NUM_HEADS
 override XS_STRIDE: u32 = 33u;     // one more than the loads whose inputs are in workgroup memory together, at most; odd, so that both sides spread over the banks
 override XS_VECS: u32 = 9u;        // vectors of a load's inputs there, with INPUT_SUMS one more
 override SHARES_SIZE: u32 = 576u;  // vectors of two blocks' shares, at most
@@ -56,7 +55,7 @@ var<workgroup> xs: array<array<vec4<f32>, XS_STRIDE>, XS_VECS>; // [XS_VECS, XS_
 var<workgroup> shares: array<vec4<f32>, SHARES_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows
 var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
 var<workgroup> sums_sq: array<vec4<f32>, SQUARE_VECS>;
-var<workgroup> coefs: array<f32, COEFS>;              // [NUM_HEADS, FUSED_SPLITS] factor of a split in its head's output
+var<workgroup> coefs: array<vec4<f32>, NUM_HEADS>;    // factors of the splits in a head's output
 var<private> squares: f32;
 var<private> polls_left: u32;
 var<private> num_splits: u32;
@@ -128,44 +127,37 @@ var<private> loads_3: RowLoads;
 //#instance down weight dot rows product
 //#instance qkv weight dot rows product
 
-fn ml(split: u32, head: u32) -> vec2<f32> {
-    let at = ML_BASE + 2u * (split * NUM_HEADS + head);
-    return vec2<f32>(a[at], a[at + 1u]);
+// Where statistic `which` of a head is for four splits; past the last the last.
+fn statistics4(head: u32, which: u32) -> vec4<f32> {
+    let split = min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(num_splits - 1u));
+    let at = ML_BASE + 2u * (split * NUM_HEADS + head) + which;
+    return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
 }
 
+// Loops over the splits would be unrolled, and the kernel no longer fit into the instruction cache beside attention.
 fn prepare_attn_out(tid: u32) {
     num_splits = select(pass_state[0].w, 1u, pass_state[0].w > FUSED_SPLITS);
     if (num_splits > 1u) {
         for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
-            var largest = ml(0u, h).x;
-            for (var s = 1u; s < num_splits; s++) {
-                largest = max(largest, ml(s, h).x);
-            }
-            var sum = 0.0;
-            for (var s = 0u; s < num_splits; s++) {
-                let part = ml(s, h);
-                sum += part.y * exp(part.x - largest);
-            }
-            for (var s = 0u; s < num_splits; s++) {
-                coefs[h * FUSED_SPLITS + s] = exp(ml(s, h).x - largest) / sum;
-            }
+            let tops = statistics4(h, 0u);
+            let factors = exp(tops - max(max(tops.x, tops.y), max(tops.z, tops.w)));
+            let in_use = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(num_splits);
+            let parts = select(vec4<f32>(0.0), statistics4(h, 1u) * factors, in_use);
+            coefs[h] = select(vec4<f32>(0.0), factors, in_use) / ((parts.x + parts.y) + (parts.z + parts.w));
         }
     }
     workgroupBarrier();
 }
 
-fn split4(split: u32, k: vec4<u32>) -> vec4<f32> {
-    let at = k + vec4<u32>(split * Q_PAD);
-    return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
-}
-
-fn coef4(split: u32, k: vec4<u32>) -> vec4<f32> {
-    let at = min(k / HEAD_DIM, vec4<u32>(NUM_HEADS - 1u)) * FUSED_SPLITS + split;
-    return vec4<f32>(coefs[at.x], coefs[at.y], coefs[at.z], coefs[at.w]);
+// Number k of the output: that of split 0 is there already.
+fn combined(k: u32, first: f32) -> f32 {
+    let last = num_splits - 1u;
+    let splits = vec4<f32>(first, a[k + Q_PAD], a[k + min(2u, last) * Q_PAD], a[k + min(3u, last) * Q_PAD]);
+    return dot(splits, coefs[min(k / HEAD_DIM, NUM_HEADS - 1u)]);
 }
 
 fn inputs_attn_out(k: vec4<u32>) -> vec4<u32> {
-    return bitcast<vec4<u32>>(split4(0u, k));
+    return bitcast<vec4<u32>>(vec4<f32>(a[k.x], a[k.y], a[k.z], a[k.w]));
 }
 
 fn again_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
@@ -173,14 +165,11 @@ fn again_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
 }
 
 fn settle_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
-    var v = bitcast<vec4<f32>>(bits);
-    if (num_splits > 1u) {
-        v *= coef4(0u, k);
-        for (var s = 1u; s < num_splits; s++) {
-            v += split4(s, k) * coef4(s, k);
-        }
+    if (num_splits == 1u) {
+        return bits;
     }
-    return bitcast<vec4<u32>>(v);
+    let first = bitcast<vec4<f32>>(bits);
+    return bitcast<vec4<u32>>(vec4<f32>(combined(k.x, first.x), combined(k.y, first.y), combined(k.z, first.z), combined(k.w, first.w)));
 }
 
 fn gains_attn_out(k: vec4<u32>) -> vec4<f32> {

@@ -119,7 +119,7 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 		Weight: string(r.layers[0].weights.gateUp.dtype),
 		Consts: map[string]uint32{
 			"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "NUM_HEADS": uint32(s.NumAttentionHeads),
-			"HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(maxSplits * s.qPad), "COEFS": uint32(fusedSplits * s.NumAttentionHeads),
+			"HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(maxSplits * s.qPad),
 			"EXCHANGE": uint32(s.exchangeAt()), "NEXT_NORM": uint32(s.normBytes() / 4),
 		},
 		Floats: map[string]float32{"EPS": s.RMSNormEps},
@@ -142,7 +142,7 @@ func (s *shape) products() []shaders.Product {
 }
 
 // coefBytes is what the factors of splits take of layer_products' workgroup memory.
-func (s *shape) coefBytes() int { return 4 * fusedSplits * s.NumAttentionHeads }
+func (s *shape) coefBytes() int { return 16 * s.NumAttentionHeads }
 
 // useProducts has decode passes use p from now on; nil: five dispatches a layer.
 func (r *Runner) useProducts(p *layerProducts) {
@@ -212,7 +212,7 @@ type productCandidate struct {
 }
 
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
-var spreadTrials = []struct{ product, trials int }{{1, 6}, {2, 5}, {3, 3}, {0, 3}}
+var spreadTrials = []struct{ product, trials int }{{1, 6}, {2, 5}, {3, 4}, {0, 5}}
 
 var (
 	maxProductGroups = 4096

@@ -14,6 +14,8 @@ import (
 const (
 	warmUp       = 30 * time.Millisecond // before candidates are timed in turns
 	risingClocks = time.Second           // of work until a GPU that copied or idled has its full clocks: an H200 takes 0.7 s
+	longPass     = 8 * time.Millisecond  // of work, or a GPU that waits between passes is another one than that which decodes
+	maxLonger    = 6
 )
 
 // repeats are the numbers of repetitions of the two passes whose difference counts.
@@ -29,13 +31,14 @@ type timing struct {
 	dev         gpu.Device
 	out         gpu.Buffer // read to wait
 	repeats     repeats
+	pass        func(repeats int) *gpu.Pass
 	short, long *gpu.Pass
 	before      func() error // runs before each pass; may be nil
 	seconds     []float64    // of a repetition
 }
 
 func newTiming(dev gpu.Device, out gpu.Buffer, n repeats, pass func(repeats int) *gpu.Pass) *timing {
-	return &timing{dev: dev, out: out, repeats: n, short: pass(n.short), long: pass(n.long)}
+	return &timing{dev: dev, out: out, repeats: n, pass: pass, short: pass(n.short), long: pass(n.long)}
 }
 
 // timing of steps; what they need must be in the buffers.
@@ -97,6 +100,25 @@ func (t *timing) raiseClocks() error {
 	return nil
 }
 
+// lengthen gives ts, which take about as long as the first, so many repetitions that a long pass takes about longPass.
+func lengthen(ts []*timing) error {
+	if len(ts) == 0 {
+		return nil
+	}
+	d, err := ts[0].run(ts[0].long)
+	if err != nil {
+		return err
+	}
+	once := max(d/time.Duration(ts[0].repeats.long), 1)
+	for _, t := range ts {
+		longer := min(max(int(longPass/once)/manyRepeats.long, 1), maxLonger)
+		if n := (repeats{manyRepeats.short * longer, manyRepeats.long * longer}); n != t.repeats && t.repeats != fewRepeats {
+			t.repeats, t.short, t.long = n, t.pass(n.short), t.pass(n.long)
+		}
+	}
+	return nil
+}
+
 // timeInTurns measures each of ts rounds times, after a warm-up.
 func timeInTurns(ts []*timing, rounds int) error {
 	if len(ts) == 0 || rounds < 1 {
@@ -121,6 +143,9 @@ func timeInTurns(ts []*timing, rounds int) error {
 // often as rounds says.
 func timeContenders(ts []*timing, rounds int) error {
 	const few, behind = 3, 1.05
+	if err := lengthen(ts); err != nil {
+		return err
+	}
 	if err := timeInTurns(ts, min(few, rounds)); err != nil || rounds <= few {
 		return err
 	}

@@ -321,12 +321,14 @@ func (c *contest) ranking() []int {
 	return order
 }
 
-// promising are the two fastest shapes, and the fastest of every number of threads a workgroup.
+// promising are the two fastest shapes, and the fastest of those with the most threads a workgroup.
 func (c *contest) promising() (shapes []MatvecShape) {
-	for place, i := range c.ranking() {
-		v := c.rows[i].MatvecShape
-		if place < 2 || !slices.ContainsFunc(shapes, func(faster MatvecShape) bool { return faster.Workgroup == v.Workgroup }) {
-			shapes = append(shapes, v)
+	order := c.ranking()
+	most := slices.MaxFunc(c.rows, func(a, b TuneRow) int { return cmp.Compare(a.Workgroup, b.Workgroup) }).Workgroup
+	widest := slices.IndexFunc(order, func(i int) bool { return c.rows[i].Workgroup == most })
+	for place, i := range order {
+		if place < 2 || place == widest {
+			shapes = append(shapes, c.rows[i].MatvecShape)
 		}
 	}
 	return shapes

@@ -146,7 +146,7 @@ func (c productsCase) setup() *Setup {
 
 	opt := shaders.Options{Weight: c.weight, Floats: map[string]float32{"EPS": eps}, Consts: map[string]uint32{
 		"HIDDEN": uint32(c.hidden), "INTERMEDIATE": uint32(c.inter), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(c.headDim),
-		"Q_PAD": uint32(qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(mlBase), "COEFS": uint32(fusedSplits * c.heads),
+		"Q_PAD": uint32(qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(mlBase),
 		"EXCHANGE": uint32(hiddenPad), "NEXT_NORM": uint32(hiddenPad),
 	}}
 	products := []shaders.Product{
@@ -155,7 +155,7 @@ func (c productsCase) setup() *Setup {
 		{Name: "down", Rows: c.hidden, K: c.inter, KPad: interPad},
 		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
 	}
-	coefBytes := 4 * fusedSplits * c.heads
+	coefBytes := 16 * c.heads
 	shape, ok := shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4, Halves: c.halves, Ahead: c.ahead}.AddTo(&opt, products, workgroupBytes, coefBytes)
 	for i := range products {
 		if all := shape.Alternatives(products, i, c.weight, workgroupBytes, coefBytes, 100); c.random {
