@@ -321,13 +321,13 @@ func (c *contest) ranking() []int {
 	return order
 }
 
-// promising are the two fastest shapes, and the fastest of those with the most threads a workgroup.
+// promising are the two fastest shapes, and of lm_head, which reads most, the fastest of those with the most threads a workgroup.
 func (c *contest) promising() (shapes []MatvecShape) {
 	order := c.ranking()
 	most := slices.MaxFunc(c.rows, func(a, b TuneRow) int { return cmp.Compare(a.Workgroup, b.Workgroup) }).Workgroup
 	widest := slices.IndexFunc(order, func(i int) bool { return c.rows[i].Workgroup == most })
 	for place, i := range order {
-		if place < 2 || place == widest {
+		if place < 2 || place == widest && c.name == lmHead {
 			shapes = append(shapes, c.rows[i].MatvecShape)
 		}
 	}
