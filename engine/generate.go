@@ -343,7 +343,7 @@ var batchTime = func() time.Duration {
 	if runtime.GOOS == "js" {
 		return 8 * time.Millisecond
 	}
-	return 33 * time.Millisecond
+	return 32 * time.Millisecond
 }()
 
 // batch says how many tokens a submission has and how many submissions are in flight.

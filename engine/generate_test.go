@@ -484,14 +484,14 @@ func TestScoresThatAreNotFinite(t *testing.T) {
 	checkPages(t, e)
 }
 
-// A submission has a few milliseconds of work, at least two are in flight, and a slow device gets one token at a time.
+// A submission has some 30 milliseconds of work, at least two are in flight, and a slow device gets one token at a time.
 func TestBatch(t *testing.T) {
 	for _, c := range []struct {
 		step        time.Duration
 		size, depth int
 	}{
-		{0, 1, 1}, {time.Second, 1, 1}, {21 * time.Millisecond, 1, 1}, {17 * time.Millisecond, 2, 2}, {12 * time.Millisecond, 2, 2},
-		{3 * time.Millisecond, 8, 2}, {time.Millisecond, 24, 2}, {600 * time.Microsecond, 32, 3}, {100 * time.Microsecond, 32, 9},
+		{0, 1, 1}, {time.Second, 1, 1}, {21 * time.Millisecond, 1, 1}, {17 * time.Millisecond, 2, 2}, {12 * time.Millisecond, 3, 2},
+		{3 * time.Millisecond, 11, 2}, {time.Millisecond, 32, 2}, {600 * time.Microsecond, 32, 3}, {100 * time.Microsecond, 32, 11},
 	} {
 		e := &Engine{stepTime: c.step}
 		if size, depth := e.batch(); size != c.size || depth != c.depth {
