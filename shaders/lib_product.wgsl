@@ -213,7 +213,7 @@ fn inv_rms() -> f32 {
 // Load n of those with which a workgroup begins.
 fn first_load(group: u32, tid: u32, n: u32) -> RowLoads {
     var w: RowLoads;
-    if (n < ROUNDS && group < NUM_BLOCKS) {
+    if (n < ROUNDS && (NUM_BLOCKS >= GROUPS || group < NUM_BLOCKS)) {
         w = load_step(group * BLOCK_ROWS + tid / THREADS_PER_ROW * ROWS, n * THREADS_PER_ROW + tid % THREADS_PER_ROW);
     }
     return w;
@@ -261,7 +261,7 @@ fn ask_ahead(group: u32, tid: u32, n: u32) {
 // Computes sum over k of W[row, k] * input[k] for this workgroup's blocks of rows. zero is one that no compiler knows: loops
 // over rounds stay loops, for the instruction cache's sake. The order of summation is fixed.
 fn run(group: u32, tid: u32, zero: u32) {
-    if (group >= NUM_BLOCKS) {
+    if (NUM_BLOCKS < GROUPS && group >= NUM_BLOCKS) {
         ask_ahead(group, tid, 0u);
         return;
     }
