@@ -136,7 +136,7 @@ fn statistics4(head: u32, which: u32) -> vec4<f32> {
 
 // Loops over the splits would be unrolled, and the kernel no longer fit into the instruction cache beside attention.
 fn prepare_attn_out(tid: u32) {
-    num_splits = select(pass_state[0].w, 1u, pass_state[0].w > FUSED_SPLITS);
+    num_splits = select(max(pass_state[0].w, 1u), 1u, pass_state[0].w > FUSED_SPLITS);
     if (num_splits > 1u) {
         for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
             let tops = statistics4(h, 0u);

@@ -100,29 +100,29 @@ func (t *timing) raiseClocks() error {
 	return nil
 }
 
-// lengthen gives ts, which take about as long as the first, so many repetitions that a long pass takes about longPass.
+// lengthen gives ts, of steps of one token that take about as long as the first, so many repetitions that a long pass takes about longPass.
 func lengthen(ts []*timing) error {
-	if len(ts) == 0 {
-		return nil
-	}
 	d, err := ts[0].run(ts[0].long)
 	if err != nil {
 		return err
 	}
 	once := max(d/time.Duration(ts[0].repeats.long), 1)
+	longer := min(max(int(longPass/once)/manyRepeats.long, 1), maxLonger)
+	n := repeats{manyRepeats.short * longer, manyRepeats.long * longer}
 	for _, t := range ts {
-		longer := min(max(int(longPass/once)/manyRepeats.long, 1), maxLonger)
-		if n := (repeats{manyRepeats.short * longer, manyRepeats.long * longer}); n != t.repeats && t.repeats != fewRepeats {
+		if t.repeats != n {
 			t.repeats, t.short, t.long = n, t.pass(n.short), t.pass(n.long)
 		}
 	}
 	return nil
 }
 
+var errNothingToTime = errors.New("forward: nothing to time")
+
 // timeInTurns measures each of ts rounds times, after a warm-up.
 func timeInTurns(ts []*timing, rounds int) error {
 	if len(ts) == 0 || rounds < 1 {
-		return errors.New("forward: nothing to time")
+		return errNothingToTime
 	}
 	for begin := time.Now(); time.Since(begin) < warmUp; {
 		if _, err := ts[0].run(ts[0].long); err != nil {
@@ -143,6 +143,9 @@ func timeInTurns(ts []*timing, rounds int) error {
 // often as rounds says.
 func timeContenders(ts []*timing, rounds int) error {
 	const few, behind = 3, 1.05
+	if len(ts) == 0 {
+		return errNothingToTime
+	}
 	if err := lengthen(ts); err != nil {
 		return err
 	}

@@ -88,9 +88,8 @@ func tunedKernels() []string {
 // candidate whose result differs from the default's by more than rounding is an error that names the kernel.
 //
 // Candidates are compiled and checked first, then those of a kernel are timed in turns: a GPU that waits for a compiler lowers
-// its clocks. Promising ones are then tried with several blocks of rows a workgroup, and of
-// quantized weights with halves. Where layer_products takes the place of a layer's products and is faster by far, only lm_head
-// is left to measure.
+// its clocks. Promising ones are then tried with several blocks of rows a workgroup, and of quantized weights with halves. Where
+// layer_products takes the place of a layer's products and is faster by far, only lm_head is left to measure.
 func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	const muchFaster = 1.15 // than default shapes: more than other shapes are worth
 	names := tunedKernels()
