@@ -58,6 +58,7 @@ var<workgroup> sums_sq: array<vec4<f32>, SQUARE_VECS>;
 var<workgroup> coefs: array<vec4<f32>, NUM_HEADS>;    // factors of the splits in a head's output
 var<private> squares: f32;
 var<private> polls_left: u32;
+var<private> given_up: u32; // not 0: a wait was given up, so that none is worth while
 var<private> num_splits: u32;
 var<private> kept: f32; // the residual of the row that this thread will store
 
@@ -136,6 +137,7 @@ fn statistics4(head: u32, which: u32) -> vec4<f32> {
 
 // Loops over the splits would be unrolled, and the kernel no longer fit into the instruction cache beside attention.
 fn prepare_attn_out(tid: u32) {
+    given_up = atomicLoad(&x[EXCHANGE]); // behind the first loads, in front of which all would wait for it
     num_splits = select(max(pass_state[0].w, 1u), 1u, pass_state[0].w > FUSED_SPLITS);
     if (num_splits > 1u) {
         for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
@@ -289,8 +291,11 @@ fn next_load_qkv(group: u32, tid: u32, n: u32) -> RowLoads {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let zero = num_groups.z - 1u;
-    polls_left = select(MAX_POLLS, 0u, atomicLoad(&x[EXCHANGE]) != 0u);
     run_attn_out(group.x, tid, zero);
+    if (NUM_BLOCKS_ATTN_OUT < GROUPS && group.x >= NUM_BLOCKS_ATTN_OUT) {
+        given_up = atomicLoad(&x[EXCHANGE]); // where prepare_attn_out was not called
+    }
+    polls_left = select(MAX_POLLS, 0u, given_up != 0u);
     run_gate_up(group.x, tid, zero);
     run_down(group.x, tid, zero);
     if (arrayLength(&qkv) >= NUM_ROWS_QKV) {

@@ -15,6 +15,7 @@ override DEPTH: u32 = 1u;            // rounds whose loads are under way togethe
 override BROUGHT: u32 = 0u;          // 1: the first DEPTH loads are under way as the product begins
 override NEXT_DEPTH: u32 = 0u;       // of the next product, if this one asks for its first loads
 override NEXT_FROM: u32 = 0u;        // those below are asked for in the last rounds, the others behind them
+override TOGETHER: u32 = 0u;         // 1: what is asked for while a round is multiplied is asked for in front of it, else wherever the compiler puts it
 override STAGE_ROUNDS: u32 = 1u;     // whose inputs are in workgroup memory together; a multiple of DEPTH
 override NORM: u32 = 0u;             // 1: the mean of the inputs' squares is wanted, see inv_rms
 override PAIRS: u32 = 0u;            // 1: a thread stores two neighbouring rows
@@ -24,6 +25,7 @@ const NUM_BLOCKS: u32 = (NUM_ROWS + BLOCK_ROWS - 1u) / BLOCK_ROWS;
 const BLOCKS: u32 = (NUM_BLOCKS + GROUPS - 1u) / GROUPS; // of a workgroup, at most
 const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
 const TURNS: u32 = (ROUNDS + DEPTH - 1u) / DEPTH * DEPTH; // rounds, and those that are only for the count
+const LAST_TURN: u32 = TURNS - DEPTH;
 const STAGES: u32 = (ROUNDS + STAGE_ROUNDS - 1u) / STAGE_ROUNDS;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_NUMBERS: u32 = STAGE_LOADS * WEIGHTS_PER_LOAD;
@@ -213,7 +215,7 @@ fn inv_rms() -> f32 {
 // Load n of those with which a workgroup begins.
 fn first_load(group: u32, tid: u32, n: u32) -> RowLoads {
     var w: RowLoads;
-    if (n < ROUNDS && (NUM_BLOCKS >= GROUPS || group < NUM_BLOCKS)) {
+    if (n < ROUNDS && ((TOGETHER == 0u && NUM_BLOCKS >= GROUPS) || group < NUM_BLOCKS)) {
         w = load_step(group * BLOCK_ROWS + tid / THREADS_PER_ROW * ROWS, n * THREADS_PER_ROW + tid % THREADS_PER_ROW);
     }
     return w;
@@ -227,15 +229,23 @@ struct Place {
     more: bool, // there is another block
 }
 
-// Asks for round `round` of a block, or behind TURNS of the next one; behind the last one for load n of the next product. Where there is
-// nothing to ask for, *w stays what it was: to clear it takes as many instructions as to load it.
-fn load_ahead(w: ptr<private, RowLoads>, p: Place, round: u32, n: u32) {
-    let lane = p.tid % THREADS_PER_ROW;
-    let here = round < TURNS;
-    if (here || (BLOCKS > 1u && p.more)) {
-        let at = select(round - TURNS, round, here);
-        if (at < ROUNDS) {
-            *w = load_step(select(p.row + GROUPS * BLOCK_ROWS, p.row, here), at * THREADS_PER_ROW + lane);
+// Asks for round `round` of this block; behind ROUNDS there is nothing, and *w stays what it was. zero is one that no compiler knows: with
+// TOGETHER the loads stand under a condition, so that they are not spread over the products; what stands against them is never asked for.
+fn load_round(w: ptr<private, RowLoads>, p: Place, round: u32, zero: u32) {
+    if (TOGETHER == 0u || round + zero < TURNS) {
+        if (ROUNDS == TURNS || round < ROUNDS) {
+            *w = load_step(p.row, round * THREADS_PER_ROW + p.tid % THREADS_PER_ROW);
+        }
+    } else {
+        *w = next_load(p.group, p.tid, 0u);
+    }
+}
+
+// Asks for round n of the next block, or behind the last block for load n of the next product.
+fn load_beyond(w: ptr<private, RowLoads>, p: Place, n: u32) {
+    if (BLOCKS > 1u && p.more) {
+        if (n < ROUNDS) {
+            *w = load_step(p.row + GROUPS * BLOCK_ROWS, n * THREADS_PER_ROW + p.tid % THREADS_PER_ROW);
         }
     } else if (n < NEXT_FROM) {
         *w = next_load(p.group, p.tid, n);
@@ -316,35 +326,55 @@ fn run(group: u32, tid: u32, zero: u32) {
                     sum_squares(tid);
                 }
             }
+            // The next loads are asked for in front of the products, which read what was there before.
             let first = stage * STAGE_ROUNDS;
-            let end = min(first + STAGE_ROUNDS, ROUNDS) + select(0u, zero, ROUNDS > DEPTH);
+            let end = min(first + STAGE_ROUNDS, LAST_TURN) + select(0u, zero, LAST_TURN > DEPTH);
             for (var round = first; round < end; round += DEPTH) {
                 let load = (round - first) * THREADS_PER_ROW + lane; // of the stage
-                // The next loads are asked for in front of the products, which read what was there before.
                 let current_0 = loads_0;
-                load_ahead(&loads_0, place, round + DEPTH, 0u);
+                load_round(&loads_0, place, round + DEPTH, zero);
                 add_products(current_0, load);
                 if (DEPTH > 1u) {
                     let current_1 = loads_1;
-                    load_ahead(&loads_1, place, round + DEPTH + 1u, 1u);
-                    if (ROUNDS % DEPTH == 0u || round + 1u < end) {
-                        add_products(current_1, load + THREADS_PER_ROW);
-                    }
+                    load_round(&loads_1, place, round + DEPTH + 1u, zero);
+                    add_products(current_1, load + THREADS_PER_ROW);
                 }
                 if (DEPTH > 2u) {
                     let current_2 = loads_2;
-                    load_ahead(&loads_2, place, round + DEPTH + 2u, 2u);
-                    if (ROUNDS % DEPTH == 0u || round + 2u < end) {
-                        add_products(current_2, load + 2u * THREADS_PER_ROW);
-                    }
+                    load_round(&loads_2, place, round + DEPTH + 2u, zero);
+                    add_products(current_2, load + 2u * THREADS_PER_ROW);
                 }
                 if (DEPTH > 3u) {
                     let current_3 = loads_3;
-                    load_ahead(&loads_3, place, round + DEPTH + 3u, 3u);
-                    if (ROUNDS % DEPTH == 0u || round + 3u < end) {
-                        add_products(current_3, load + 3u * THREADS_PER_ROW);
-                    }
+                    load_round(&loads_3, place, round + DEPTH + 3u, zero);
+                    add_products(current_3, load + 3u * THREADS_PER_ROW);
                 }
+            }
+        }
+        // The last rounds stand by themselves: at the end of a loop what was asked for in it may be moved to other registers, and waited for.
+        let load = (LAST_TURN - (STAGES - 1u) * STAGE_ROUNDS) * THREADS_PER_ROW + lane;
+        let current_0 = loads_0;
+        load_beyond(&loads_0, place, 0u);
+        add_products(current_0, load);
+        if (DEPTH > 1u) {
+            let current_1 = loads_1;
+            load_beyond(&loads_1, place, 1u);
+            if (LAST_TURN + 1u < ROUNDS) {
+                add_products(current_1, load + THREADS_PER_ROW);
+            }
+        }
+        if (DEPTH > 2u) {
+            let current_2 = loads_2;
+            load_beyond(&loads_2, place, 2u);
+            if (LAST_TURN + 2u < ROUNDS) {
+                add_products(current_2, load + 2u * THREADS_PER_ROW);
+            }
+        }
+        if (DEPTH > 3u) {
+            let current_3 = loads_3;
+            load_beyond(&loads_3, place, 3u);
+            if (LAST_TURN + 3u < ROUNDS) {
+                add_products(current_3, load + 3u * THREADS_PER_ROW);
             }
         }
         if (BLOCKS == 1u || !place.more) {

@@ -18,9 +18,10 @@ type MatvecShape struct {
 	// Prefetch is how many rows of workgroups attention has more to read the first of the next weights (0: none).
 	Prefetch int `json:"prefetch,omitempty"`
 	// Groups is of layer_products alone, whose ThreadsPerRow is the least: how many workgroups stay on the device (0: it is not used).
-	Groups int   `json:"groups,omitempty"`
-	Loads  int   `json:"loads,omitempty"` // of 16 bytes that a thread of layer_products has under way
-	Ahead  Ahead `json:"ahead,omitempty"` // of layer_products
+	Groups   int   `json:"groups,omitempty"`
+	Loads    int   `json:"loads,omitempty"`    // of 16 bytes that a thread of layer_products has under way
+	Ahead    Ahead `json:"ahead,omitempty"`    // of layer_products
+	Together bool  `json:"together,omitempty"` // of layer_products: see ProductsShape
 	// Spreads are those of layer_products' products; all zero: chosen by Loads and ThreadsPerRow.
 	Spreads [NumProducts]Spread `json:"spreads,omitzero"`
 }
@@ -168,6 +169,9 @@ func (v MatvecShape) String() string {
 		}
 		if v.Ahead != AheadNever {
 			parts = append(parts, "ahead "+v.Ahead.String())
+		}
+		if v.Together {
+			parts = append(parts, "together")
 		}
 	case v.Prefetch > 0 || v.Rows == 0:
 		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))

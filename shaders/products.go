@@ -38,6 +38,7 @@ type ProductsShape struct {
 	Team      int                 // threads of a row, at least
 	Halves    bool                // of quantized weights: see Options.Halves
 	Ahead     Ahead               // when a product's first loads are asked for
+	Together  bool                // a round's loads stay in front of the products beside them, where a compiler would spread them over these
 }
 
 // Ahead tells when a product's first loads are asked for.
@@ -286,7 +287,7 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 			nextFrom = min(v.Depth, nextDepth)
 		}
 		for name, value := range map[string]uint32{
-			"BROUGHT": bit(s.Ahead != AheadNever && i > 0), "NEXT_DEPTH": uint32(nextDepth), "NEXT_FROM": uint32(nextFrom),
+			"BROUGHT": bit(s.Ahead != AheadNever && i > 0), "NEXT_DEPTH": uint32(nextDepth), "NEXT_FROM": uint32(nextFrom), "TOGETHER": bit(s.Together),
 			"K_PAD": uint32(p.KPad), "K": uint32(p.K), "NUM_ROWS": uint32(p.Rows), "ROWS": uint32(v.Rows), "THREADS_PER_ROW": uint32(v.Threads),
 			"DEPTH": uint32(v.Depth), "STAGE_ROUNDS": uint32(plan.stageRounds[i]), "NORM": bit(p.Norm), "PAIRS": bit(p.Pairs),
 		} {

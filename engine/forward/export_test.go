@@ -109,7 +109,7 @@ func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
 		maxProductGroups, productCandidates, spreadTrials, fuseOnCPU = groups, candidates, trials, false
 	}()
 	maxProductGroups, fuseOnCPU = 1, true
-	productCandidates = map[weights.DType][]productCandidate{r.layers[0].weights.gateUp.dtype: {{64, 3, 8, shaders.AheadNever}, {64, 2, 4, shaders.AheadWithin}}}
+	productCandidates = map[weights.DType][]productCandidate{r.layers[0].weights.gateUp.dtype: {{64, 3, 8, shaders.AheadNever, true}, {64, 2, 4, shaders.AheadWithin, false}}}
 	spreadTrials = slices.Clone(trials)
 	for i := range spreadTrials {
 		spreadTrials[i].trials = 1

@@ -157,7 +157,7 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead, Together: v.Together}
 	p, err := r.recordProducts(shape)
 	if p != nil { // a damaged tuning file might say anything
 		r.useProducts(p)
@@ -191,24 +191,26 @@ func (r *Runner) waitGivenUp() (bool, error) {
 // neighbours. 640 threads share hidden sizes of 2,560 evenly.
 var productCandidates = map[weights.DType][]productCandidate{
 	weights.BF16: {
-		{512, 6, 32, shaders.AheadNever}, {512, 8, 32, shaders.AheadNever}, {640, 4, 32, shaders.AheadNever}, {1024, 2, 32, shaders.AheadNever}, {1024, 4, 32, shaders.AheadNever},
-		{512, 4, 32, shaders.AheadWithin}, {1024, 2, 32, shaders.AheadWithin},
+		{512, 6, 32, shaders.AheadNever, true}, {512, 8, 32, shaders.AheadNever, true}, {640, 4, 32, shaders.AheadNever, true}, {1024, 2, 32, shaders.AheadNever, true}, {1024, 4, 32, shaders.AheadNever, true},
+		{512, 4, 32, shaders.AheadWithin, false}, {1024, 2, 32, shaders.AheadWithin, false}, {1024, 2, 32, shaders.AheadNever, false},
 	},
 	weights.Q8: {
-		{512, 1, 16, shaders.AheadWithin}, {512, 1, 64, shaders.AheadWithin}, {512, 8, 32, shaders.AheadWithin}, {640, 1, 16, shaders.AheadWithin},
-		{768, 1, 16, shaders.AheadWithin}, {1024, 1, 32, shaders.AheadWithin},
-		{640, 4, 16, shaders.AheadNever}, {640, 4, 32, shaders.AheadNever}, {256, 4, 16, shaders.AheadBehind}, {1024, 2, 32, shaders.AheadBehind},
+		{512, 1, 16, shaders.AheadWithin, false}, {512, 1, 64, shaders.AheadWithin, false}, {512, 8, 32, shaders.AheadWithin, true}, {640, 1, 16, shaders.AheadWithin, false},
+		{768, 1, 16, shaders.AheadWithin, false}, {1024, 1, 32, shaders.AheadWithin, false},
+		{640, 4, 16, shaders.AheadNever, true}, {640, 4, 32, shaders.AheadWithin, false}, {256, 4, 16, shaders.AheadBehind, true}, {1024, 2, 32, shaders.AheadBehind, false},
 	},
 	weights.Q4: {
-		{256, 1, 8, shaders.AheadWithin}, {512, 1, 16, shaders.AheadWithin}, {512, 1, 64, shaders.AheadWithin}, {640, 1, 16, shaders.AheadWithin}, {640, 1, 32, shaders.AheadWithin},
-		{768, 1, 16, shaders.AheadWithin}, {1024, 1, 32, shaders.AheadWithin},
-		{256, 4, 16, shaders.AheadBehind}, {640, 4, 16, shaders.AheadBehind}, {1024, 2, 32, shaders.AheadBehind},
+		{256, 1, 8, shaders.AheadWithin, false}, {512, 1, 16, shaders.AheadWithin, false}, {512, 1, 64, shaders.AheadWithin, false}, {640, 1, 16, shaders.AheadWithin, false},
+		{640, 1, 32, shaders.AheadWithin, false}, {768, 1, 16, shaders.AheadWithin, false}, {1024, 1, 32, shaders.AheadWithin, false},
+		{256, 1, 8, shaders.AheadWithin, true}, {512, 1, 64, shaders.AheadWithin, true},
+		{256, 4, 16, shaders.AheadBehind, true}, {640, 4, 16, shaders.AheadBehind, true}, {1024, 2, 32, shaders.AheadBehind, false},
 	},
 }
 
 type productCandidate struct {
 	threads, loads, team int
 	ahead                shaders.Ahead
+	together             bool
 }
 
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
@@ -259,14 +261,14 @@ func (r *Runner) productStarts(groups int) (shapes []shaders.ProductsShape) {
 	dtype := r.layers[0].weights.gateUp.dtype
 	halves := dtype == weights.Q4 && r.halves() // faster with most
 	for _, c := range productCandidates[dtype] {
-		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team, Ahead: c.ahead, Halves: halves})
+		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team, Ahead: c.ahead, Together: c.together, Halves: halves})
 	}
 	return shapes
 }
 
 // onTrack tells whether p and other differ in their spreads alone.
 func (p *layerProducts) onTrack(other *layerProducts) bool {
-	return p.shape.Workgroup == other.shape.Workgroup && p.shape.Ahead == other.shape.Ahead
+	return p.shape.Workgroup == other.shape.Workgroup && p.shape.Ahead == other.shape.Ahead && p.shape.Together == other.shape.Together
 }
 
 // refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads or in what they ask
@@ -305,6 +307,9 @@ func (r *Runner) refineProducts(tracks []*layerProducts, want []float32, rounds 
 func variantsOf(s shaders.ProductsShape) (shapes []shaders.ProductsShape) {
 	other := s
 	other.Halves = !s.Halves
+	shapes = append(shapes, other)
+	other = s
+	other.Together = !s.Together
 	shapes = append(shapes, other)
 	other = s
 	for _, other.Ahead = range []shaders.Ahead{shaders.AheadNever, shaders.AheadBehind, shaders.AheadWithin} {
@@ -405,7 +410,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Ahead: p.shape.Ahead}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Ahead: p.shape.Ahead, Together: p.shape.Together}
 }
 
 // layerBytes is what the products of all layers read.

@@ -40,7 +40,7 @@ func TestLayerProducts(t *testing.T) {
 			opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
 			plain := open(t, dev, dir, opt)
 			want := run(plain)
-			opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): {Groups: 1, Workgroup: c.threads, Loads: c.loads, ThreadsPerRow: c.row, Prefetch: i, Halves: c.dtype == weights.Q4, Ahead: c.ahead}}
+			opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): {Groups: 1, Workgroup: c.threads, Loads: c.loads, ThreadsPerRow: c.row, Prefetch: i, Halves: c.dtype == weights.Q4, Ahead: c.ahead, Together: c.dtype == weights.Q8}}
 			fused := open(t, dev, dir, opt)
 			got := run(fused)
 			if !fused.UsesProducts() || plain.UsesProducts() {

@@ -18,6 +18,7 @@ type productsCase struct {
 	random                             bool // any spreads that fit, not those that should cost least
 	halves                             bool
 	ahead                              shaders.Ahead
+	together                           bool
 }
 
 const (
@@ -51,15 +52,15 @@ func CasesOn(dev gpu.Device) ([]Case, error) {
 
 var productsCases = []productsCase{
 	{weight: "bf16", heads: 4, headDim: 32, hidden: 96, inter: 160, qkv: 192, workgroup: 64, splits: 1, loads: 1},
-	{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3, loads: 4, ahead: shaders.AheadBehind},
+	{weight: "q8", heads: 6, headDim: 30, hidden: 100, inter: 70, qkv: 222, workgroup: 128, splits: 3, loads: 4, ahead: shaders.AheadBehind, together: true},
 	{weight: "q4", heads: 3, headDim: 64, hidden: 320, inter: 1000, qkv: 130, workgroup: 64, splits: 4, loads: 3, ahead: shaders.AheadWithin},
-	{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8, loads: 8, ahead: shaders.AheadBehind},
+	{weight: "q4", heads: 2, headDim: 128, hidden: 256, inter: 4500, qkv: 512, workgroup: 256, splits: 8, loads: 8, ahead: shaders.AheadBehind, together: true},
 	{weight: "bf16", heads: 5, headDim: 100, hidden: 132, inter: 2600, qkv: 300, workgroup: 256, splits: 2, loads: 4, last: true, ahead: shaders.AheadWithin},
-	{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6, ahead: shaders.AheadWithin},
+	{weight: "q8", heads: 8, headDim: 128, hidden: 520, inter: 9000, qkv: 640, workgroup: 128, splits: 1, loads: 6, ahead: shaders.AheadWithin, together: true},
 	{weight: "bf16", heads: 4, headDim: 64, hidden: 330, inter: 500, qkv: 250, workgroup: 96, splits: 1, loads: 1, random: true, ahead: shaders.AheadWithin},
-	{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true, ahead: shaders.AheadBehind},
+	{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true, ahead: shaders.AheadBehind, together: true},
 	{weight: "q4", heads: 5, headDim: 128, hidden: 640, inter: 2000, qkv: 900, workgroup: 160, splits: 1, loads: 2, random: true, ahead: shaders.AheadWithin},
-	{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true, ahead: shaders.AheadWithin},
+	{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true, ahead: shaders.AheadWithin, together: true},
 }
 
 func (c productsCase) named() Case {
@@ -156,7 +157,7 @@ func (c productsCase) setup() *Setup {
 		{Name: "qkv", Rows: c.qkv, K: c.hidden, KPad: hiddenPad, Norm: true},
 	}
 	coefBytes := 16 * c.heads
-	shape, ok := shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4, Halves: c.halves, Ahead: c.ahead}.AddTo(&opt, products, workgroupBytes, coefBytes)
+	shape, ok := shaders.ProductsShape{Groups: 1, Workgroup: c.workgroup, Loads: c.loads, Team: 4, Halves: c.halves, Ahead: c.ahead, Together: c.together}.AddTo(&opt, products, workgroupBytes, coefBytes)
 	for i := range products {
 		if all := shape.Alternatives(products, i, c.weight, workgroupBytes, coefBytes, 100); c.random {
 			shape = all[rng.IntN(len(all))]
