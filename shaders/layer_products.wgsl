@@ -60,7 +60,7 @@ var<private> squares: f32;
 var<private> polls_left: u32;
 var<private> given_up: u32; // not 0: a wait was given up, so that none is worth while
 var<private> num_splits: u32;
-var<private> kept: f32; // the residual of the row that this thread will store
+var<private> kept: u32; // the bits of the residual of the row that this thread will store
 
 fn share_squares(tid: u32) {
     part_sq[tid] = squares;
@@ -179,11 +179,11 @@ fn gains_attn_out(k: vec4<u32>) -> vec4<f32> {
 }
 
 fn keep_attn_out(row: u32) {
-    kept = bitcast<f32>(atomicLoad(&x[row]));
+    kept = atomicLoad(&x[row]);
 }
 
 fn store_attn_out(row: u32, sum: f32, unused: f32) {
-    put(FIRST + row, kept + sum);
+    put(FIRST + row, bitcast<f32>(kept) + sum);
 }
 
 fn next_load_attn_out(group: u32, tid: u32, n: u32) -> RowLoads {
@@ -242,12 +242,12 @@ fn gains_down(k: vec4<u32>) -> vec4<f32> {
 }
 
 fn keep_down(row: u32) {
-    let at = vec4<u32>(FIRST + row);
-    kept = bitcast<f32>(wait(at, vec4<u32>(atomicLoad(&x[at.x]))).x);
+    kept = atomicLoad(&x[FIRST + row]);
 }
 
+// What was kept is there, as a rule, and was only asked for: to wait for it in front of the inputs' polls would hold these up.
 fn store_down(row: u32, sum: f32, unused: f32) {
-    let v = kept + sum;
+    let v = bitcast<f32>(wait(vec4<u32>(FIRST + row), vec4<u32>(kept)).x) + sum;
     atomicStore(&x[row], bitcast<u32>(v));
     put(OUT_AT + row, v);
 }

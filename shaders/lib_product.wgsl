@@ -30,6 +30,7 @@ const STAGES: u32 = (ROUNDS + STAGE_ROUNDS - 1u) / STAGE_ROUNDS;
 const STAGE_LOADS: u32 = STAGE_ROUNDS * THREADS_PER_ROW;
 const STAGE_NUMBERS: u32 = STAGE_LOADS * WEIGHTS_PER_LOAD;
 const WORDS: u32 = (STAGE_NUMBERS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE; // of a stage, that a thread brings
+const TURN_WORDS: u32 = 24u; // of those, that are under way together
 const SHARE_STRIDE: u32 = THREADS_PER_ROW / 4u + 1u;
 
 // Vector j of the inputs of load `load` of the stage.
@@ -60,7 +61,7 @@ fn input_unit(tid: u32) -> f32 {
 
 // Whether number first + i*WORKGROUP_SIZE of a stage is one.
 fn in_stage(first: u32, i: u32) -> bool {
-    return (WORDS <= 16u && STAGE_NUMBERS % WORKGROUP_SIZE == 0u) || (first + i * WORKGROUP_SIZE < STAGE_NUMBERS);
+    return (WORDS <= TURN_WORDS && STAGE_NUMBERS % WORKGROUP_SIZE == 0u) || (first + i * WORKGROUP_SIZE < STAGE_NUMBERS);
 }
 
 // What the inputs are multiplied by waits for them in their places: in registers it would not be there when they are. `to` is
@@ -97,7 +98,7 @@ fn put_input(to: vec2<u32>, first: u32, i: u32, begin: u32, bits: u32, unit: f32
     }
 }
 
-// Numbers i to i+3 of the up to sixteen of a turn: their squares are added up, and they go to workgroup memory.
+// Numbers i to i+3 of those of a turn: their squares are added up, and they go to workgroup memory.
 fn put_inputs(to: vec2<u32>, first: u32, i: u32, begin: u32, bits: vec4<u32>, unit: f32) {
     put_input(to, first, i, begin, bits.x, unit);
     put_input(to, first, i + 1u, begin, bits.y, unit);
@@ -108,7 +109,7 @@ fn put_inputs(to: vec2<u32>, first: u32, i: u32, begin: u32, bits: vec4<u32>, un
 // Where those are among all inputs; past the end the last.
 fn inputs_at(first: u32, i: u32, begin: u32) -> vec4<u32> {
     let k = vec4<u32>(begin + first + i * WORKGROUP_SIZE) + WORKGROUP_SIZE * vec4<u32>(0u, 1u, 2u, 3u);
-    if (STAGES * STAGE_NUMBERS == K && WORDS * WORKGROUP_SIZE == STAGE_NUMBERS && WORDS % 4u == 0u && WORDS <= 16u) {
+    if (STAGES * STAGE_NUMBERS == K && WORDS * WORKGROUP_SIZE == STAGE_NUMBERS && WORDS % 4u == 0u && WORDS <= TURN_WORDS) {
         return k;
     }
     return min(k, vec4<u32>(K - 1u));
@@ -119,21 +120,27 @@ fn inputs_at(first: u32, i: u32, begin: u32) -> vec4<u32> {
 fn stage_inputs(stage: u32, tid: u32) {
     let begin = stage * STAGE_NUMBERS;
     let unit = input_unit(tid);
-    for (var i = 0u; i < WORDS; i += 16u) {
+    for (var i = 0u; i < WORDS; i += TURN_WORDS) {
         let first = tid + i * WORKGROUP_SIZE;
         let to = vec2<u32>(first % WEIGHTS_PER_LOAD / 4u, first / WEIGHTS_PER_LOAD);
         let k_a = inputs_at(first, 0u, begin);
         let k_b = inputs_at(first, 4u, begin);
         let k_c = inputs_at(first, 8u, begin);
         let k_d = inputs_at(first, 12u, begin);
+        let k_e = inputs_at(first, 16u, begin);
+        let k_f = inputs_at(first, 20u, begin);
         put_gains(to, first, 0u, k_a, unit);
         put_gains(to, first, 4u, k_b, unit);
         put_gains(to, first, 8u, k_c, unit);
         put_gains(to, first, 12u, k_d, unit);
+        put_gains(to, first, 16u, k_e, unit);
+        put_gains(to, first, 20u, k_f, unit);
         let bits_a = inputs(k_a);
         var bits_b = vec4<u32>(0u);
         var bits_c = vec4<u32>(0u);
         var bits_d = vec4<u32>(0u);
+        var bits_e = vec4<u32>(0u);
+        var bits_f = vec4<u32>(0u);
         if (WORDS > 4u) {
             bits_b = inputs(k_b);
         }
@@ -142,6 +149,12 @@ fn stage_inputs(stage: u32, tid: u32) {
         }
         if (WORDS > 12u) {
             bits_d = inputs(k_d);
+        }
+        if (WORDS > 16u) {
+            bits_e = inputs(k_e);
+        }
+        if (WORDS > 20u) {
+            bits_f = inputs(k_f);
         }
         if (stage == 0u && i == 0u) {
             prepare(tid);
@@ -156,6 +169,12 @@ fn stage_inputs(stage: u32, tid: u32) {
         if (WORDS > 12u) {
             bits_d = again(k_d, bits_d);
         }
+        if (WORDS > 16u) {
+            bits_e = again(k_e, bits_e);
+        }
+        if (WORDS > 20u) {
+            bits_f = again(k_f, bits_f);
+        }
         put_inputs(to, first, 0u, begin, settled, unit);
         if (WORDS > 4u) {
             put_inputs(to, first, 4u, begin, settle(k_b, bits_b), unit);
@@ -165,6 +184,12 @@ fn stage_inputs(stage: u32, tid: u32) {
         }
         if (WORDS > 12u) {
             put_inputs(to, first, 12u, begin, settle(k_d, bits_d), unit);
+        }
+        if (WORDS > 16u) {
+            put_inputs(to, first, 16u, begin, settle(k_e, bits_e), unit);
+        }
+        if (WORDS > 20u) {
+            put_inputs(to, first, 20u, begin, settle(k_f, bits_f), unit);
         }
     }
 }
