@@ -2,7 +2,7 @@
 // q, k = rope(rmsnorm(q) * q_gain), rope(rmsnorm(k) * k_gain); out = softmax(q k^T / sqrt(HEAD_DIM)) v   transformers: Qwen3Attention
 // RoPE is rotate_half: pairs (d, d + HEAD_DIM/2). The online softmax is flash-attention's; splits are combined in
 // attn_out, many of them in combine_splits before it.
-// 0 pass_state u32       [1] position of the token, [3] number of splits; from PAGE_TABLE on: physical page numbers
+// 0 pass_state u32       [1] position of the token, [3] number of splits, a power of two; from PAGE_TABLE on: physical page numbers
 // 1 norms      f32       [2, HEAD_DIM] q_norm, k_norm
 // 2 rope       vec2<f32> [positions, HEAD_DIM/2] cos, sin
 // 3 qkv        f32       [QDim + 2*KVDim] projections of the token
@@ -280,65 +280,75 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
     let column = tid % COLUMNS;
     let value_column = min(column, HEAD4 - 1u);
 
-    // All that a load needs to be known for, then the loads of the first tile and of the token's own row.
-    let begin = split * TILE;
-    let first_key_page = page_of(begin + key_pos);
-    let first_value_page = page_of(begin + 8u * chunk);
-    let token_pos = min(pass_state[1], MAX_PAGES * PAGE_SIZE - 1u);
-    let num_splits = max(pass_state[3], 1u);
-
-    let row = min(tid / ROW_LANES, Q_TILE); // threads behind the key's work on it to no avail
+    // The rows to norm and to rotate first, which need nothing known, in front of what the first tile's loads need. They stand under a
+    // condition: elsewhere the compiler would ask for them where they are used, behind the tile's and behind a barrier.
+    let row = min(tid / ROW_LANES, Q_TILE);
+    let in_rows = tid < ROWS * ROW_LANES;
     let is_key = row == Q_TILE;
     let head_base = select((first_head + min(row, num_q - 1u)) * HEAD_DIM, (NUM_HEADS + kv_head) * HEAD_DIM, is_key);
     let gain_base = select(0u, HEAD_DIM, is_key);
     let pair = vec4<u32>(tid % ROW_LANES) + ROW_LANES * vec4<u32>(0u, 1u, 2u, 3u);
     let in_row = pair < vec4<u32>(HALF);
     let d = min(pair, vec4<u32>(HALF - 1u));
-    var a = vec4<f32>(qkv[head_base + d.x], 0.0, 0.0, 0.0);
-    var b = vec4<f32>(qkv[head_base + HALF + d.x], 0.0, 0.0, 0.0);
-    var gain_a = vec4<f32>(norms[gain_base + d.x], 0.0, 0.0, 0.0);
-    var gain_b = vec4<f32>(norms[gain_base + HALF + d.x], 0.0, 0.0, 0.0);
-    if (PAIRS > 1u) {
-        a.y = qkv[head_base + d.y];
-        b.y = qkv[head_base + HALF + d.y];
-        gain_a.y = norms[gain_base + d.y];
-        gain_b.y = norms[gain_base + HALF + d.y];
+    var a = vec4<f32>(0.0);
+    var b = vec4<f32>(0.0);
+    var gain_a = vec4<f32>(0.0);
+    var gain_b = vec4<f32>(0.0);
+    if (in_rows) {
+        a.x = qkv[head_base + d.x];
+        b.x = qkv[head_base + HALF + d.x];
+        gain_a.x = norms[gain_base + d.x];
+        gain_b.x = norms[gain_base + HALF + d.x];
+        if (PAIRS > 1u) {
+            a.y = qkv[head_base + d.y];
+            b.y = qkv[head_base + HALF + d.y];
+            gain_a.y = norms[gain_base + d.y];
+            gain_b.y = norms[gain_base + HALF + d.y];
+        }
+        if (PAIRS > 2u) {
+            a.z = qkv[head_base + d.z];
+            b.z = qkv[head_base + HALF + d.z];
+            gain_a.z = norms[gain_base + d.z];
+            gain_b.z = norms[gain_base + HALF + d.z];
+        }
+        if (PAIRS > 3u) {
+            a.w = qkv[head_base + d.w];
+            b.w = qkv[head_base + HALF + d.w];
+            gain_a.w = norms[gain_base + d.w];
+            gain_b.w = norms[gain_base + HALF + d.w];
+        }
     }
-    if (PAIRS > 2u) {
-        a.z = qkv[head_base + d.z];
-        b.z = qkv[head_base + HALF + d.z];
-        gain_a.z = norms[gain_base + d.z];
-        gain_b.z = norms[gain_base + HALF + d.z];
-    }
-    if (PAIRS > 3u) {
-        a.w = qkv[head_base + d.w];
-        b.w = qkv[head_base + HALF + d.w];
-        gain_a.w = norms[gain_base + d.w];
-        gain_b.w = norms[gain_base + HALF + d.w];
-    }
+    let begin = split * TILE;
+    let first_key_page = page_of(begin + key_pos);
+    let first_value_page = page_of(begin + 8u * chunk);
+    let token_pos = min(pass_state[1], MAX_PAGES * PAGE_SIZE - 1u);
+    let num_splits = max(pass_state[3], 1u);
     var keys = load_keys(first_key_page, begin + key_pos, kv_head, lane);
     var values = load_values(first_value_page, begin + 8u * chunk, kv_head, value_column);
 
     let angle = token_pos * HALF;
-    var turn_x = rope[angle + d.x];
+    var turn_x = vec2<f32>(0.0);
     var turn_y = vec2<f32>(0.0);
     var turn_z = vec2<f32>(0.0);
     var turn_w = vec2<f32>(0.0);
-    if (PAIRS > 1u) {
-        turn_y = rope[angle + d.y];
-    }
-    if (PAIRS > 2u) {
-        turn_z = rope[angle + d.z];
-    }
-    if (PAIRS > 3u) {
-        turn_w = rope[angle + d.w];
+    if (in_rows) {
+        turn_x = rope[angle + d.x];
+        if (PAIRS > 1u) {
+            turn_y = rope[angle + d.y];
+        }
+        if (PAIRS > 2u) {
+            turn_z = rope[angle + d.z];
+        }
+        if (PAIRS > 3u) {
+            turn_w = rope[angle + d.w];
+        }
     }
     let stride = num_splits * TILE;
     var key_page = page_of(begin + stride + key_pos);
     var value_page = page_of(begin + stride + 8u * chunk);
     let token_page = page_of(token_pos);
     let token_tile_pos = token_pos % TILE;
-    let has_token = token_pos / TILE % num_splits == split;
+    let has_token = ((token_pos / TILE) & (num_splits - 1u)) == split;
     let has_value = has_token && chunk == token_tile_pos / 8u;
     var own = vec4<f32>(0.0); // value of the token
     if (has_value) {
@@ -350,7 +360,6 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
     // QK-norm and RoPE.
     a = select(vec4<f32>(0.0), a, in_row);
     b = select(vec4<f32>(0.0), b, in_row);
-    let in_rows = tid < ROWS * ROW_LANES;
     if (in_rows) {
         let sq = a * a + b * b;
         scratch[tid / 4u][tid % 4u] = (sq.x + sq.y) + (sq.z + sq.w);

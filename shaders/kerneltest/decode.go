@@ -217,7 +217,7 @@ const (
 
 // attentionCases has each shape with one cache format, as compiling is what costs; those of the published models with both.
 // A tile of attention is 64 positions, or 32 where a head has more than 128 numbers: contexts end before, on and behind its
-// last one, and splits have no tile, the token's alone, one or several.
+// last one, and splits, a power of two, have no tile, the token's alone, one or several.
 func attentionCases() []Case {
 	var all []Case
 	for i, c := range []attentionCase{
@@ -229,8 +229,8 @@ func attentionCases() []Case {
 		{headShape{kv: "f32", heads: 4, kvHeads: 2, headDim: 128, start: 300}, 2, "bf16", 70},
 		{headShape{kv: "f16", heads: 4, kvHeads: 2, headDim: 128, start: 31}, 32, "q8", 70},
 		{headShape{kv: "f16", heads: 8, kvHeads: 1, headDim: 128, start: 63}, 2, "q4", 16},
-		{headShape{kv: "f32", heads: 8, kvHeads: 1, headDim: 128, start: 64}, 3, "q4", 16},
-		{headShape{kv: "f16", heads: 12, kvHeads: 1, headDim: 64, start: 200}, 3, "bf16", 16},
+		{headShape{kv: "f32", heads: 8, kvHeads: 1, headDim: 128, start: 64}, 4, "q4", 16},
+		{headShape{kv: "f16", heads: 12, kvHeads: 1, headDim: 64, start: 200}, 4, "bf16", 16},
 		{headShape{kv: "f32", heads: 5, kvHeads: 1, headDim: 160, start: 48}, 2, "bf16", 16},
 		{headShape{kv: "f16", heads: 7, kvHeads: 1, headDim: 256, start: 20}, 1, "q8", 16},
 		{headShape{kv: "f32", heads: 3, kvHeads: 3, headDim: 2, start: 40}, 2, "bf16", 16},
