@@ -62,26 +62,21 @@ func usedBy(cpuTime func() time.Duration) time.Duration {
 	return cpuTime()
 }
 
-// BenchDecode times numTokens greedy tokens behind depth others (at least one); cpuTime as for BenchPrefill.
+// BenchDecode times numTokens greedy tokens behind depth others (at least one), from the call to the last of them: the first takes a decode
+// step too, of the last token cached. Nothing of it is done before the clock starts, as it would be if that began with the first token:
+// while the host reads that one, the device is many tokens further. cpuTime as for BenchPrefill.
 func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions int, cpuTime func() time.Duration) (BenchRow, error) {
 	row := BenchRow{Test: benchName("tg", numTokens, depth), Tokens: numTokens, Depth: depth}
 	start := max(depth, 1)
 	err := e.benchSession(ctx, start, start, func(s *Session, ids []int32) error {
 		for i := range repetitions + 1 {
-			var times []time.Time
-			var cpu time.Duration
-			// The first token belongs to the prefill of the last prompt token.
-			_, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: numTokens + 1, IgnoreEOS: true}, func(sampling.Result) error {
-				if times = append(times, time.Now()); len(times) == 1 {
-					cpu = usedBy(cpuTime)
-				}
-				return nil
-			})
+			cpu, begin := usedBy(cpuTime), time.Now()
+			_, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: numTokens, IgnoreEOS: true}, func(sampling.Result) error { return nil })
 			if err != nil {
 				return err
 			}
 			if i > 0 {
-				row.Seconds = append(row.Seconds, times[numTokens].Sub(times[0]).Seconds())
+				row.Seconds = append(row.Seconds, time.Since(begin).Seconds())
 				row.CPUSeconds = append(row.CPUSeconds, (usedBy(cpuTime)-cpu).Seconds()/float64(numTokens))
 			}
 			if err := s.truncate(start); err != nil {

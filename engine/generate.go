@@ -228,7 +228,7 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 	for full := false; ; {
 		for !full && !e.wanted() {
 			size, depth := e.batch()
-			size = min(size, g.mayDraw(flight.tokens), a.MaxAhead())
+			size = min(size, 2*flight.last, g.mayDraw(flight.tokens), a.MaxAhead())
 			if len(flight.batches) >= depth || size < 1 {
 				break
 			}
@@ -271,6 +271,7 @@ type flight struct {
 	ic      *kvcache.InferenceContext
 	batches []batch
 	tokens  int // of all batches
+	last    int // tokens of the batch submitted last
 }
 
 type batch struct {
@@ -282,7 +283,7 @@ type batch struct {
 func (f *flight) start(size int) error {
 	sampled, err := f.a.SampleAhead(f.ic)
 	if err == nil {
-		f.batches, f.tokens = append(f.batches, batch{sampled, size}), f.tokens+size
+		f.batches, f.tokens, f.last = append(f.batches, batch{sampled, size}), f.tokens+size, size
 	}
 	return err
 }
@@ -331,7 +332,8 @@ func (g *generation) explainNotFinite(next []int32) error {
 }
 
 // A submission has as many tokens as take about batchTime: each costs the GPU a pause and the host a good deal. As many
-// submissions are in flight as give the device batchTime to do while the host reads, prints and submits, at least two. Where
+// submissions are in flight as give the device batchTime to do while the host reads, prints and submits, at least two. The first is of one
+// token, each of the next of twice as many at most, so that the device has something to do while the host encodes the next. Where
 // a step takes so long that nothing is gained and an overshoot would cost, it is one token and one submission.
 const (
 	slowStep = 20 * time.Millisecond

@@ -27,7 +27,8 @@ func newBench() *cobra.Command {
 		Use:   "bench --model DIR",
 		Short: "Measure prefill and decode rates",
 		Long: `bench measures, like llama-bench: prefill of -p random tokens (pp), decode of -n greedy tokens (tg), each behind -d tokens
-of context, as medians of -r repetitions after one that is not counted.
+of context, as medians of -r repetitions after one that is not counted. Decode is timed from the call to the last token: nothing of
+it is done before.
 
 The columns: the time to the first token of a prefill, that token drawn and read; for decode the bytes of weights and
 cached keys and values that a token reads, the rate at which they were read, and its share of a read-only roofline
