@@ -32,27 +32,42 @@ type BenchRow struct {
 func (e *Engine) BenchPrefill(ctx context.Context, numTokens, depth, repetitions int, cpuTime func() time.Duration) (BenchRow, error) {
 	row := BenchRow{Test: benchName("pp", numTokens, depth), Tokens: numTokens, Depth: depth}
 	err := e.benchSession(ctx, depth, depth+numTokens, func(s *Session, ids []int32) error {
-		for i := range repetitions + 1 {
+		return row.repeat(s, repetitions, depth, cpuTime, func() (time.Duration, error) {
 			ids[depth] = (ids[depth] + 1) % int32(e.Config().VocabSize) // or the prefix cache would answer
-			cpu := usedBy(cpuTime)
-			res, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 1, IgnoreEOS: true}, func(sampling.Result) error { return nil })
-			if err != nil {
-				return err
-			}
-			if i > 0 { // the first repetition compiles and touches everything
-				row.Seconds = append(row.Seconds, res.Sync.Duration.Seconds())
-				row.CPUSeconds = append(row.CPUSeconds, (usedBy(cpuTime)-cpu).Seconds()/float64(numTokens))
-			}
-			if err := s.truncate(depth); err != nil {
-				return err
-			}
-		}
-		return nil
+			res, err := s.benchGenerate(ctx, ids, 1)
+			return res.Sync.Duration, err
+		})
 	})
 	row.TimeToFirst = Median(row.Seconds)
 	row.TokensPerSecond = float64(numTokens) / row.TimeToFirst
 	row.FLOPsPerSecond = 2 * float64(e.Config().ParameterCount()) * row.TokensPerSecond
 	return row, err
+}
+
+// benchGenerate generates maxTokens greedy tokens behind ids.
+func (s *Session) benchGenerate(ctx context.Context, ids []int32, maxTokens int) (Result, error) {
+	opt := GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: maxTokens, IgnoreEOS: true}
+	return s.Generate(ctx, ids, opt, func(sampling.Result) error { return nil })
+}
+
+// repeat notes what generate took in each of so many repetitions, behind one that is not counted, which compiles and touches everything.
+// After each the session is back to the keep tokens it began with.
+func (row *BenchRow) repeat(s *Session, repetitions, keep int, cpuTime func() time.Duration, generate func() (time.Duration, error)) error {
+	for i := range repetitions + 1 {
+		cpu := usedBy(cpuTime)
+		d, err := generate()
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			row.Seconds = append(row.Seconds, d.Seconds())
+			row.CPUSeconds = append(row.CPUSeconds, (usedBy(cpuTime)-cpu).Seconds()/float64(row.Tokens))
+		}
+		if err := s.truncate(keep); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func usedBy(cpuTime func() time.Duration) time.Duration {
@@ -69,21 +84,11 @@ func (e *Engine) BenchDecode(ctx context.Context, numTokens, depth, repetitions 
 	row := BenchRow{Test: benchName("tg", numTokens, depth), Tokens: numTokens, Depth: depth}
 	start := max(depth, 1)
 	err := e.benchSession(ctx, start, start, func(s *Session, ids []int32) error {
-		for i := range repetitions + 1 {
-			cpu, begin := usedBy(cpuTime), time.Now()
-			_, err := s.Generate(ctx, ids, GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: numTokens, IgnoreEOS: true}, func(sampling.Result) error { return nil })
-			if err != nil {
-				return err
-			}
-			if i > 0 {
-				row.Seconds = append(row.Seconds, time.Since(begin).Seconds())
-				row.CPUSeconds = append(row.CPUSeconds, (usedBy(cpuTime)-cpu).Seconds()/float64(numTokens))
-			}
-			if err := s.truncate(start); err != nil {
-				return err
-			}
-		}
-		return nil
+		return row.repeat(s, repetitions, start, cpuTime, func() (time.Duration, error) {
+			begin := time.Now()
+			_, err := s.benchGenerate(ctx, ids, numTokens)
+			return time.Since(begin), err
+		})
 	})
 	row.TokensPerSecond = float64(numTokens) / Median(row.Seconds)
 	c := e.Config()

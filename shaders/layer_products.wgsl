@@ -292,7 +292,7 @@ fn next_load_qkv(group: u32, tid: u32, n: u32) -> RowLoads {
 fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let zero = num_groups.z - 1u;
     run_attn_out(group.x, tid, zero);
-    if (NUM_BLOCKS_ATTN_OUT < GROUPS && group.x >= NUM_BLOCKS_ATTN_OUT) {
+    if (is_idle_attn_out(group.x)) {
         given_up = atomicLoad(&x[EXCHANGE]); // where prepare_attn_out was not called
     }
     polls_left = select(MAX_POLLS, 0u, given_up != 0u);

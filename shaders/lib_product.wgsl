@@ -237,6 +237,11 @@ fn inv_rms() -> f32 {
     return 1.0 / sqrt(all_squares() / f32(K) + EPS);
 }
 
+// Whether a workgroup has no block.
+fn is_idle(group: u32) -> bool {
+    return NUM_BLOCKS < GROUPS && group >= NUM_BLOCKS;
+}
+
 // Load n of those with which a workgroup begins.
 fn first_load(group: u32, tid: u32, n: u32) -> RowLoads {
     var w: RowLoads;
@@ -296,7 +301,7 @@ fn ask_ahead(group: u32, tid: u32, n: u32) {
 // Computes sum over k of W[row, k] * input[k] for this workgroup's blocks of rows. zero is one that no compiler knows: loops
 // over rounds stay loops, for the instruction cache's sake. The order of summation is fixed.
 fn run(group: u32, tid: u32, zero: u32) {
-    if (NUM_BLOCKS < GROUPS && group >= NUM_BLOCKS) {
+    if (is_idle(group)) {
         ask_ahead(group, tid, 0u);
         return;
     }

@@ -74,7 +74,7 @@ func (s *shape) kvPageBytes() uint64 {
 }
 
 // numSplits chooses over how many workgroups of a KV head the context of a decode step at position pos is spread: a power of two so
-// that few different passes exist. sample_token chooses likewise.
+// that few different passes exist, which attention counts on. sample_token chooses likewise.
 func (s *shape) numSplits(pos int) int {
 	length, n := pos+1, 1
 	for n < fusedSplits && length > splitting.short*n {

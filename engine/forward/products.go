@@ -271,8 +271,8 @@ func (p *layerProducts) onTrack(other *layerProducts) bool {
 	return p.shape.Workgroup == other.shape.Workgroup && p.shape.Ahead == other.shape.Ahead && p.shape.Together == other.shape.Together
 }
 
-// refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads or in what they ask
-// for ahead, then variants of the fastest; nil: a wait was given up.
+// refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads or in when they ask
+// for loads, then variants of the fastest; nil: a wait was given up.
 func (r *Runner) refineProducts(tracks []*layerProducts, want []float32, rounds int) (best *layerProducts, rows []TuneRow, err error) {
 	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
 	try := func(shapes []shaders.ProductsShape) (choices []*layerProducts, timed []TuneRow, err error) {
