@@ -1,7 +1,7 @@
 // The random number of a token, and the step of the pass on to what was drawn. Included by kernels that draw, behind
 // lib_sampling, lib_statistics and lib_fixed; they declare NUM_SLICES, `params`, `slices`, `vocab_state`, `pass_state` and `sampled`.
 
-override SHORT_SPLIT: u32 = 128u;   // positions of a split, up to FUSED_SPLITS of them
+override SHORT_SPLIT: u32 = 64u;    // positions of a split, up to FUSED_SPLITS of them
 override FUSED_SPLITS: u32 = 4u;
 override FUSED_LENGTH: u32 = 1024u; // a longer context is in more of them, of LONG_SPLIT positions until there are LONG_SPLITS
 override LONG_SPLIT: u32 = 64u;

@@ -26,7 +26,7 @@ type splitRule struct {
 	long        int // positions of a split behind that, until there are longSplits
 }
 
-var splitting = splitRule{short: 128, fusedLength: 1024, long: 64}
+var splitting = splitRule{short: 64, fusedLength: 1024, long: 64}
 
 // shape holds the padded sizes that kernels and buffers share. Strides count float32 numbers.
 type shape struct {

@@ -69,8 +69,9 @@ func SampleCases() []Case {
 		{name: "top-k 128 of 151936, flat", vocab: 151936, params: sampled(1.5, 128, 1, 0), logits: flat},
 		{name: "top-k 128 of 300001, slope", vocab: 300001, params: sampled(1, 128, 1, 0), logits: rising},
 		{name: "top-k 20, top-p 0.95", vocab: vocab, params: sampled(0.6, 20, 0.95, 0)},
-		{name: "last position of a split", vocab: 50, params: sampling.Greedy(), pos: 127},
-		{name: "two splits", vocab: 50, params: sampling.Greedy(), pos: 128},
+		{name: "last position of a split", vocab: 50, params: sampling.Greedy(), pos: 63},
+		{name: "two splits", vocab: 50, params: sampling.Greedy(), pos: 64},
+		{name: "four splits", vocab: 50, params: sampling.Greedy(), pos: 128},
 		{name: "last position of four splits", vocab: 50, params: sampling.Greedy(), pos: 1023},
 		{name: "many splits", vocab: 50, params: sampling.Greedy(), pos: 1024},
 		{name: "top-k 128", vocab: vocab, params: sampled(1.5, 128, 1, 0)},
@@ -296,9 +297,9 @@ func hostSample(p sampling.Params, logits []float32, prompt, generated []int32, 
 // sampleSplits is the number of splits of the next decode pass with sample_token's default constants.
 func sampleSplits(position int) int {
 	switch length := position + 1; {
-	case length <= 128:
+	case length <= 64:
 		return 1
-	case length <= 256:
+	case length <= 128:
 		return 2
 	case length <= 1024:
 		return 4
