@@ -27,7 +27,7 @@ func (r *Runner) recordDecode(out *layer) error {
 func (r *Runner) recordAttention(out *layer) (err error) {
 	next := out.weights.gateUp
 	prefetch, data := r.tuned[tuningKey("gate_up", next)].Prefetch, next.parts[0].data
-	out.decode.attention, err = r.attention(&out.weights, shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size() / 16)}}, gpu.Whole(data),
+	out.decode.attention, err = r.attention(&out.weights, shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size / 16)}}, data,
 		func(int) int { return prefetch })
 	return err
 }
@@ -69,7 +69,7 @@ func (r *Runner) attention(w *layerWeights, opt shaders.Options, last gpu.Bindin
 		opt.KV, opt.Floats = string(s.kv), s.attentionFloats()
 		d, err := r.dispatch("attention", opt,
 			func(n passSize) [3]uint32 { return [3]uint32{uint32(columns), uint32(n.splits + rows), 1} },
-			r.whole(bufStep), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufSplits), last)
+			r.whole(bufStep), w.qkNorms, r.whole(bufRope), r.whole(bufQKV), w.k, w.v, r.whole(bufSplits), last)
 		return []dispatch{d}, err
 	}
 	if steps.many, err = record(s.qTile); err != nil {
@@ -121,14 +121,14 @@ var decodeMatvecs = map[string]decodeMatvec{
 	"qkv": {
 		func(w *layerWeights) *matrix { return w.qkv },
 		[]decodeVariant{{"rmsnorm_qkv", (*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufX), w.inputNorm, gpu.Whole(p.data), r.whole(bufQKV)}
+			return []gpu.Binding{r.whole(bufX), w.inputNorm, p.data, r.whole(bufQKV)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormQKV }}},
 	},
 	"attn_out": {
 		func(w *layerWeights) *matrix { return w.o },
 		[]decodeVariant{
 			{"residual_proj", plain, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-				return []gpu.Binding{{Buffer: r.act[bufSplits], Size: uint64(4 * r.shape.qPad)}, gpu.Whole(p.data), r.whole(bufX)}
+				return []gpu.Binding{{Buffer: r.act[bufSplits], Size: uint64(4 * r.shape.qPad)}, p.data, r.whole(bufX)}
 			}, func(l *layer) *[]dispatch { return &l.decode.attnOut }},
 			{"attn_out", func(r *Runner) shaders.Options {
 				heads := r.shape.NumAttentionHeads
@@ -137,23 +137,23 @@ var decodeMatvecs = map[string]decodeMatvec{
 				}}
 			}, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
 				outputs, ml := r.splits()
-				return []gpu.Binding{r.state(), outputs, ml, gpu.Whole(p.data), r.whole(bufX)}
+				return []gpu.Binding{r.state(), outputs, ml, p.data, r.whole(bufX)}
 			}, func(l *layer) *[]dispatch { return &l.decode.attnOutSplits }},
 			{"residual_proj", plain, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-				return []gpu.Binding{r.whole(bufAttn), gpu.Whole(p.data), r.whole(bufX)}
+				return []gpu.Binding{r.whole(bufAttn), p.data, r.whole(bufX)}
 			}, func(l *layer) *[]dispatch { return &l.decode.attnOutCombined }},
 		},
 	},
 	"gate_up": {
 		func(w *layerWeights) *matrix { return w.gateUp },
 		[]decodeVariant{{"rmsnorm_gate_up", (*Runner).normed, func(r *Runner, w *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufX), w.postNorm, gpu.Whole(p.data), r.whole(bufMLP)}
+			return []gpu.Binding{r.whole(bufX), w.postNorm, p.data, r.whole(bufMLP)}
 		}, func(l *layer) *[]dispatch { return &l.decode.rmsnormGateUp }}},
 	},
 	"down": {
 		func(w *layerWeights) *matrix { return w.down },
 		[]decodeVariant{{"residual_proj", plain, func(r *Runner, _ *layerWeights, p part) []gpu.Binding {
-			return []gpu.Binding{r.whole(bufMLP), gpu.Whole(p.data), r.whole(bufX)}
+			return []gpu.Binding{r.whole(bufMLP), p.data, r.whole(bufX)}
 		}, func(l *layer) *[]dispatch { return &l.decode.down }}},
 	},
 }
@@ -206,7 +206,7 @@ const lmHead = "lm_head"
 // recordHead records the final norm and lm_head for one row of x.
 func (r *Runner) recordHead() (err error) {
 	r.lmHeadSteps, err = r.matvec(lmHead, "rmsnorm_lm_head", r.head, r.normed(), func(p part) []gpu.Binding {
-		return []gpu.Binding{r.state(), r.whole(bufX), r.norm, gpu.Whole(p.data), r.whole(bufLogits)}
+		return []gpu.Binding{r.state(), r.whole(bufX), r.norm, p.data, r.whole(bufLogits)}
 	})
 	return err
 }

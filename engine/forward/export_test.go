@@ -60,9 +60,9 @@ func Splitting(short, fusedLength, long int) (restore func()) {
 func (r *Runner) KVCache() ([][]byte, error) {
 	var all [][]byte
 	for _, l := range r.layers {
-		for _, b := range []gpu.Buffer{l.weights.k, l.weights.v} {
-			raw := make([]byte, b.Size())
-			if err := gpu.Read(r.dev, b, 0, raw); err != nil {
+		for _, b := range []gpu.Binding{l.weights.k, l.weights.v} {
+			raw := make([]byte, b.Size)
+			if err := gpu.Read(r.dev, b.Buffer, b.Offset, raw); err != nil {
 				return nil, err
 			}
 			all = append(all, raw)
@@ -73,7 +73,8 @@ func (r *Runner) KVCache() ([][]byte, error) {
 
 // PoisonDownProj makes weight [row 0, column 0] of layer i's down_proj, a bf16 matrix, NaN.
 func (r *Runner) PoisonDownProj(i int) error {
-	return r.dev.Write(r.layers[i].weights.down.parts[0].data, 0, []byte{0xc0, 0x7f, 0, 0})
+	data := r.layers[i].weights.down.parts[0].data
+	return r.dev.Write(data.Buffer, data.Offset, []byte{0xc0, 0x7f, 0, 0})
 }
 
 // ScaleKNorm sets layer i's K-norm gains to value.
@@ -82,7 +83,8 @@ func (r *Runner) ScaleKNorm(i int, value float32) error {
 	for d := range r.shape.HeadDim {
 		binary.LittleEndian.PutUint32(raw[4*d:], math.Float32bits(value))
 	}
-	return r.dev.Write(r.layers[i].weights.qkNorms, uint64(len(raw)), raw)
+	norms := r.layers[i].weights.qkNorms
+	return r.dev.Write(norms.Buffer, norms.Offset+uint64(len(raw)), raw)
 }
 
 // PassState reads the first words of the step buffer: tokens, start, length of the context.

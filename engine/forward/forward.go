@@ -73,6 +73,7 @@ type Runner struct {
 	head    *matrix     // lm_head, or the embedding it is tied to
 	norm    gpu.Binding // the final one of norms
 	norms   gpu.Buffer  // [hiddenPad] f32 each, normBytes apart: by layer input_layernorm and post_attention_layernorm, then norm
+	qkNorms gpu.Buffer  // [2, headDim] f32 each, qkNormBytes apart, by layer
 
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 
@@ -101,16 +102,16 @@ type Runner struct {
 // part is a range of a matrix's rows in device memory.
 type part struct {
 	rowStart, rows int
-	data, scales   gpu.Buffer // scales is nil with bf16
-	params         gpu.Buffer // uniform MatrixPart{row_start, num_rows, 0, 0}
+	data, scales   gpu.Binding // without scales, as with bf16, their Buffer is nil
+	params         gpu.Binding // uniform MatrixPart{row_start, num_rows, 0, 0}
 }
 
 // withScales adds the scales to a kernel's bindings where there are some.
 func (p part) withScales(bindings []gpu.Binding) []gpu.Binding {
-	if p.scales == nil {
+	if p.scales.Buffer == nil {
 		return bindings
 	}
-	return append(bindings, gpu.Whole(p.scales))
+	return append(bindings, p.scales)
 }
 
 // matrix is a matrix in device memory, [rows, kPad].

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,7 +27,8 @@ type smallDevice struct {
 	limits    gpu.Limits
 	live      map[string]bool // buffers, kernels and bind groups not released
 	numMade   int
-	failAt    int // the how manieth NewBuffer, NewKernel or Bind fails; 0: none
+	numBytes  []uint64 // of all buffers
+	failAt    int      // the how manieth NewBuffer, NewKernel or Bind fails; 0: none
 	failWrite bool
 	badWGSL   string // kernel whose source is damaged
 }
@@ -80,6 +82,7 @@ func (d *smallDevice) NewBuffer(label string, size uint64, usage gpu.Usage) (gpu
 	if err != nil {
 		return nil, err
 	}
+	d.numBytes = append(d.numBytes, size)
 	return &countedBuffer{b, func() { delete(d.live, name) }}, nil
 }
 
@@ -128,11 +131,14 @@ func (d *smallDevice) Write(b gpu.Buffer, offset uint64, data []byte) error {
 // limitsModel has a vocabulary that makes its embedding the largest buffer.
 func limitsModel(tb testing.TB, dtype weights.DType) *weights.Model {
 	tb.Helper()
-	c := &config.Config{
+	return goldentest.OpenModel(tb, goldentest.ModelOf(tb, limitsConfig(), 1, dtype))
+}
+
+func limitsConfig() *config.Config {
+	return &config.Config{
 		HiddenSize: 64, NumHiddenLayers: 2, NumKeyValueHeads: 2, NumAttentionHeads: 4, HeadDim: 32, IntermediateSize: 96,
 		VocabSize: 3001, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-6, RopeTheta: 1e6, TieWordEmbeddings: true, BosTokenID: -1,
 	}
-	return goldentest.OpenModel(tb, goldentest.ModelOf(tb, c, 1, dtype))
 }
 
 // A device without enough memory, or whose bindings are too small, is refused with the numbers before anything is allocated.
@@ -190,6 +196,60 @@ func TestTooSmall(t *testing.T) {
 	r.Close()
 	if len(d.live) > 0 {
 		t.Errorf("not released: %v", d.live)
+	}
+}
+
+// What looks after the buffers of a pass takes time for each: more layers are no more buffers, unless they are too large for one.
+func TestFewBuffers(t *testing.T) {
+	dev := testdevice.Open(t)
+	opt := forward.Options{NumPages: 8, MaxTokens: 32}
+	buffers := func(layers int, maxBytes uint64) []uint64 {
+		c := limitsConfig()
+		c.NumHiddenLayers = layers
+		d := newSmallDevice(dev, func(l *gpu.Limits) { l.MaxBufferBytes = min(l.MaxBufferBytes, maxBytes) })
+		r, err := forward.New(d, goldentest.OpenModel(t, goldentest.ModelOf(t, c, 1, weights.Q8)), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		return d.numBytes
+	}
+	few, same := buffers(2, math.MaxUint64), buffers(5, math.MaxUint64)
+	if len(few) != len(same) {
+		t.Errorf("%d buffers with 2 layers, %d with 5", len(few), len(same))
+	}
+	const limit = 256 << 10
+	small := buffers(5, limit)
+	if len(small) <= len(few) || slices.Max(small) > limit || slices.Max(same) <= limit {
+		t.Errorf("buffers of %d bytes where %d are allowed, else of %d", small, limit, same)
+	}
+}
+
+// limited has other limits than its device.
+type limited struct {
+	gpu.Device
+	limits gpu.Limits
+}
+
+func (d limited) Limits() gpu.Limits { return d.limits }
+
+// Where memory lies changes no bit.
+func TestSlabsAreExact(t *testing.T) {
+	dev := testdevice.Open(t)
+	dir := goldentest.ModelOf(t, limitsConfig(), 1, weights.Q8)
+	ids := []int32{5, 700, 3000, 41, 0}
+	var want []float32
+	for _, maxBytes := range []uint64{dev.Limits().MaxBufferBytes, 256 << 10} {
+		d := limited{dev, dev.Limits()}
+		d.limits.MaxBufferBytes = maxBytes
+		r := open(t, d, dir, forward.Options{NumPages: 8, MaxTokens: 32})
+		s := goldentest.NewTimeline(t, "slabs", r, 8)
+		got := append(slices.Clone(s.Pass(ids, runner.LogitsAll, nil)), s.Pass(ids[:1], runner.LogitsLast, nil)...)
+		if want == nil {
+			want = got
+		} else if !slices.Equal(got, want) {
+			t.Errorf("with buffers of at most %d bytes the scores differ", maxBytes)
+		}
 	}
 }
 

@@ -22,16 +22,25 @@ const uploadChunkBytes = 4 << 20
 // loader carries what only loading needs.
 type loader struct {
 	*Runner
-	model    *weights.Model
-	progress func(done, total int64)
-	done     int64
-	dtypes   map[weights.DType]bool
-	k, v     gpu.Buffer // arena of the layer being loaded
+	model                  *weights.Model
+	progress               func(done, total int64)
+	done                   int64
+	dtypes                 map[weights.DType]bool
+	weights, params, cache *slabs
 }
 
 func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error {
 	r.loading = true
-	l := &loader{Runner: r, model: m, progress: progress, dtypes: map[weights.DType]bool{}}
+	plans, err := planSlabs(m, &r.shape, r.dev.Limits())
+	if err != nil {
+		return err
+	}
+	l := &loader{
+		Runner: r, model: m, progress: progress, dtypes: map[weights.DType]bool{},
+		weights: newSlabs("weights", gpu.UsageStorage|gpu.UsageCopyDst, plans.matrices),
+		params:  newSlabs("parts", gpu.UsageUniform|gpu.UsageCopyDst, plans.params),
+		cache:   newSlabs("kv_cache", gpu.UsageStorage|gpu.UsageCopySrc, plans.cache),
+	}
 	for _, a := range r.shape.activations() {
 		b, err := l.buffer(a.label, a.bytes, gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
 		if err != nil {
@@ -39,8 +48,10 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 		}
 		r.act = append(r.act, b)
 	}
-	var err error
 	if r.norms, err = l.buffer("norms", uint64(2*r.shape.NumHiddenLayers+1)*r.shape.normBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+		return err
+	}
+	if r.qkNorms, err = l.buffer("qk_norms", uint64(r.shape.NumHiddenLayers)*r.shape.qkNormBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
 		return err
 	}
 	if err := l.writeRope(); err != nil {
@@ -83,15 +94,6 @@ func (r *Runner) buffer(label string, size uint64, usage gpu.Usage) (gpu.Buffer,
 	}
 	r.buffers = append(r.buffers, b)
 	return b, nil
-}
-
-// floats uploads numbers, padded with zeros to n.
-func (r *Runner) floats(label string, values []float32, n int) (gpu.Buffer, error) {
-	b, err := r.buffer(label, uint64(4*n), gpu.UsageStorage|gpu.UsageCopyDst)
-	if err != nil {
-		return nil, err
-	}
-	return b, r.dev.Write(b, 0, floatBytes(values))
 }
 
 func floatBytes(values []float32) []byte {
@@ -160,11 +162,11 @@ func (l *loader) matrix(name string) (*matrix, error) {
 func (l *loader) part(label string, sp matrixPart) (part, error) {
 	p := part{rowStart: sp.rowStart, rows: sp.rows}
 	var err error
-	if p.data, err = l.buffer(label, sp.dataBytes, gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+	if p.data, err = l.take(l.weights, sp.dataBytes); err != nil {
 		return p, err
 	}
 	if sp.scaleBytes > 0 {
-		if p.scales, err = l.buffer(label+".scales", sp.scaleBytes, gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+		if p.scales, err = l.take(l.weights, sp.scaleBytes); err != nil {
 			return p, err
 		}
 	}
@@ -177,23 +179,23 @@ func (l *loader) part(label string, sp matrixPart) (part, error) {
 			return p, fmt.Errorf("%s scales: %w", label, err)
 		}
 	}
-	if p.params, err = l.buffer(label+".part", 16, gpu.UsageUniform|gpu.UsageCopyDst); err != nil {
+	if p.params, err = l.take(l.params, partParamBytes); err != nil {
 		return p, err
 	}
-	var raw [16]byte
+	var raw [partParamBytes]byte
 	putUint32s(raw[:], []uint32{uint32(sp.rowStart), uint32(sp.rows)})
-	return p, l.dev.Write(p.params, 0, raw[:])
+	return p, l.dev.Write(p.params.Buffer, p.params.Offset, raw[:])
 }
 
-// plane streams one plane into buf at *at and moves *at behind it.
-func (l *loader) plane(buf gpu.Buffer, at *uint64, plane weights.Plane) error {
+// plane streams one plane to *at of a piece of memory and moves *at behind it.
+func (l *loader) plane(to gpu.Binding, at *uint64, plane weights.Plane) error {
 	if plane.Size == 0 {
 		return nil
 	}
-	start := *at
+	start := to.Offset + *at
 	*at += uint64(plane.Size)
 	return l.model.Stream(plane, uploadChunkBytes, func(offset int64, chunk []byte) error {
-		if err := l.dev.Write(buf, start+uint64(offset), chunk); err != nil {
+		if err := l.dev.Write(to.Buffer, start+uint64(offset), chunk); err != nil {
 			return err
 		}
 		l.done += int64(len(chunk))
@@ -309,7 +311,7 @@ func (l *loader) ends() error {
 			return [3]uint32{uint32((s.hiddenPad/8 + 63) / 64), uint32(n.tokens), 1}
 		},
 		func(p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.tokens(), gpu.Whole(p.data), r.whole(bufX)}
+			return []gpu.Binding{p.params, r.state(), r.tokens(), p.data, r.whole(bufX)}
 		})
 	if err != nil {
 		return err
@@ -366,15 +368,14 @@ func (l *loader) layer(i int) error {
 	if err != nil {
 		return err
 	}
-	if w.qkNorms, err = l.floats(name("qk_norms"), s.qkNorms(q, k), 2*s.HeadDim); err != nil {
+	w.qkNorms = gpu.Binding{Buffer: r.qkNorms, Offset: uint64(i) * s.qkNormBytes(), Size: uint64(2 * 4 * s.HeadDim)}
+	if err := r.dev.Write(r.qkNorms, w.qkNorms.Offset, floatBytes(s.qkNorms(q, k))); err != nil {
 		return err
 	}
-	arena := s.kvPageBytes() * uint64(s.numPages)
-	if w.k, err = l.buffer(name("k_cache"), arena, gpu.UsageStorage|gpu.UsageCopySrc); err != nil {
-		return err
-	}
-	if w.v, err = l.buffer(name("v_cache"), arena, gpu.UsageStorage|gpu.UsageCopySrc); err != nil {
-		return err
+	for _, cache := range []*gpu.Binding{&w.k, &w.v} {
+		if *cache, err = l.take(l.cache, s.arenaBytes()); err != nil {
+			return err
+		}
 	}
 	out := layer{weights: w}
 	if err := r.recordDecode(&out); err != nil {
@@ -406,6 +407,6 @@ func (s *shape) qkNorms(q, k []float32) []float32 {
 type layerWeights struct {
 	qkv, o, gateUp, down *matrix
 	inputNorm, postNorm  gpu.Binding // [hiddenPad] f32, of Runner.norms
-	qkNorms              gpu.Buffer  // [2, headDim] f32
-	k, v                 gpu.Buffer  // [numPages, kvHeads, pageSize, headPad] f16 or f32
+	qkNorms              gpu.Binding // [2, headDim] f32, of Runner.qkNorms
+	k, v                 gpu.Binding // [numPages, kvHeads, pageSize, headPad] f16 or f32
 }

@@ -158,19 +158,19 @@ func PlanMemory(m *weights.Model, opt Options, limits gpu.Limits) (Memory, error
 
 func planMemory(m *weights.Model, s *shape, limits gpu.Limits) (Memory, error) {
 	var mem Memory
+	if _, err := planSlabs(m, s, limits); err != nil {
+		return mem, err
+	}
 	for _, name := range matrixNames(m) {
 		mat, err := m.Matrix(name)
 		if err != nil {
-			return mem, err
-		}
-		if _, err := splitMatrix(mat, partLimit(limits)); err != nil {
 			return mem, err
 		}
 		for _, p := range mat.Pieces {
 			mem.WeightBytes += uint64(p.Data.Size) + uint64(p.Scales.Size)
 		}
 	}
-	arena := s.kvPageBytes() * uint64(s.numPages)
+	arena := s.arenaBytes()
 	if arena > min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) {
 		fit := min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) / s.kvPageBytes() * uint64(s.pageSize)
 		return mem, fmt.Errorf("forward: a KV cache of %d tokens needs buffers of %d bytes, the device binds at most %d: use a context of at most %d tokens, or --kv f16",
@@ -191,18 +191,53 @@ func planMemory(m *weights.Model, s *shape, limits gpu.Limits) (Memory, error) {
 	return mem, nil
 }
 
+// slabPlans are where the pieces of a model lie, in the order in which they are loaded.
+type slabPlans struct {
+	matrices slabPlan // each part's data, and its scales if it has some
+	params   slabPlan // partParamBytes of each part
+	cache    slabPlan // each layer's keys, then values
+}
+
+const partParamBytes = 16
+
+func planSlabs(m *weights.Model, s *shape, limits gpu.Limits) (slabPlans, error) {
+	p := slabPlans{newSlabPlan(limits), newSlabPlan(limits), newSlabPlan(limits)}
+	for _, name := range matrixNames(m) {
+		mat, err := m.Matrix(name)
+		if err != nil {
+			return p, err
+		}
+		parts, err := splitMatrix(mat, partLimit(limits))
+		if err != nil {
+			return p, err
+		}
+		for _, part := range parts {
+			p.matrices.add(part.dataBytes)
+			if part.scaleBytes > 0 {
+				p.matrices.add(part.scaleBytes)
+			}
+			p.params.add(partParamBytes)
+		}
+	}
+	for range 2 * s.NumHiddenLayers {
+		p.cache.add(s.arenaBytes())
+	}
+	return p, nil
+}
+
 // partLimit is the most bytes of a matrix that one buffer holds.
 func partLimit(l gpu.Limits) uint64 { return min(l.MaxStorageBindingBytes, l.MaxBufferBytes) }
 
+// matrixNames are all matrices, in the order in which they are loaded.
 func matrixNames(m *weights.Model) []string {
 	names := []string{"embed_tokens"}
+	if m.HasLMHead() {
+		names = append(names, "lm_head")
+	}
 	for i := range m.Config.NumHiddenLayers {
 		for _, kind := range []string{"qkv_proj", "o_proj", "gate_up_proj", "down_proj"} {
 			names = append(names, fmt.Sprintf("layers.%d.%s", i, kind))
 		}
-	}
-	if m.HasLMHead() {
-		names = append(names, "lm_head")
 	}
 	return names
 }
@@ -260,6 +295,12 @@ const (
 
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.
 func (s *shape) tokensOffset() uint64 { return stateBytes }
+
+// arenaBytes is all pages' keys (or values) of one layer.
+func (s *shape) arenaBytes() uint64 { return s.kvPageBytes() * uint64(s.numPages) }
+
+// qkNormBytes is from one layer's gains of q and k to the next.
+func (s *shape) qkNormBytes() uint64 { return uint64(roundUp(2*4*s.HeadDim, bindAlignment)) }
 
 // normBytes is from one norm to the next.
 func (s *shape) normBytes() uint64 { return uint64(roundUp(4*s.hiddenPad, bindAlignment)) }

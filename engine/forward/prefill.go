@@ -97,7 +97,7 @@ func (r *Runner) matmul(m *matrix, a matmulArgs) (steps matmulSteps, err error) 
 		return r.perPart(name, m, shaders.Options{Consts: consts}, func(p part, n passSize) [3]uint32 {
 			return [3]uint32{uint32((n.tokens + tile - 1) / tile), uint32((p.rows + tile - 1) / tile), 1}
 		}, func(p part) []gpu.Binding {
-			return []gpu.Binding{gpu.Whole(p.params), r.state(), r.whole(a.in), gain, r.whole(bufInvRMS), gpu.Whole(p.data), r.whole(a.out)}
+			return []gpu.Binding{p.params, r.state(), r.whole(a.in), gain, r.whole(bufInvRMS), p.data, r.whole(a.out)}
 		})
 	}
 	for _, p := range m.parts {
@@ -123,7 +123,7 @@ func (r *Runner) prefillAttention(w *layerWeights) ([]dispatch, error) {
 	heads := s.NumAttentionHeads + 2*s.NumKeyValueHeads
 	rope, err := r.dispatch("qk_norm_rope", shaders.Options{KV: string(s.kv), Consts: consts, Floats: map[string]float32{"EPS": s.RMSNormEps}},
 		func(n passSize) [3]uint32 { return [3]uint32{uint32((heads + 3) / 4), uint32(n.tokens), 1} },
-		r.state(), r.pages(), gpu.Whole(w.qkNorms), r.whole(bufRope), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v))
+		r.state(), r.pages(), w.qkNorms, r.whole(bufRope), r.whole(bufQKV), w.k, w.v)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (r *Runner) prefillAttention(w *layerWeights) ([]dispatch, error) {
 		func(n passSize) [3]uint32 {
 			return [3]uint32{uint32(s.NumKeyValueHeads), uint32((n.tokens*s.group + 63) / 64), uint32((s.headPad + 127) / 128)}
 		},
-		r.state(), r.pages(), r.whole(bufQKV), gpu.Whole(w.k), gpu.Whole(w.v), r.whole(bufAttn))
+		r.state(), r.pages(), r.whole(bufQKV), w.k, w.v, r.whole(bufAttn))
 	return []dispatch{rope, attend}, err
 }
 
@@ -159,7 +159,7 @@ func (r *Runner) recordCopy(l *layer) error {
 	vectors := s.NumKeyValueHeads * s.pageSize * s.headPad / 4
 	d, err := r.dispatch("copy_pages", shaders.Options{KV: string(s.kv), Consts: map[string]uint32{"PAGE_VECTORS": uint32(vectors)}},
 		func(n passSize) [3]uint32 { return [3]uint32{uint32(n.tokens), uint32((vectors + 255) / 256), 1} },
-		r.whole(bufCopies), gpu.Whole(l.weights.k), gpu.Whole(l.weights.v))
+		r.whole(bufCopies), l.weights.k, l.weights.v)
 	r.copySteps = append(r.copySteps, d)
 	return err
 }

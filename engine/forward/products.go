@@ -40,7 +40,7 @@ func (r *Runner) canFuse() bool {
 		}
 	}
 	buffers := 8
-	if first.parts[0].scales != nil {
+	if first.parts[0].scales.Buffer != nil {
 		buffers += 4
 	}
 	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= buffers
@@ -84,7 +84,7 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 		bindings := []gpu.Binding{r.state(), {}, r.whole(bufX), norms, nextQKV}
 		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
 		for _, m := range parts {
-			bindings = append(bindings, gpu.Whole(m.data))
+			bindings = append(bindings, m.data)
 		}
 		for _, m := range parts {
 			bindings = m.withScales(bindings)

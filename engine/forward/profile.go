@@ -149,8 +149,5 @@ func (m *matrix) bytes() (n uint64) {
 }
 
 func (p part) bytes() uint64 {
-	if p.scales == nil {
-		return p.data.Size()
-	}
-	return p.data.Size() + p.scales.Size()
+	return p.data.Size + p.scales.Size
 }

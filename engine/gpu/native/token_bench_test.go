@@ -12,41 +12,44 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
 
-// tokenPass makes a pass with the dispatches, bindings and barriers of a decode step of 28 layers, and next to no work.
+// tokenPass makes a pass with the dispatches, bindings and barriers of a decode step of 28 layers, two dispatches each, and next to no work.
 func tokenPass(tb testing.TB, d gpu.Device) (*gpu.Pass, gpu.Buffer) {
 	tb.Helper()
-	buffer := func(label string) gpu.Buffer {
-		b, err := d.NewBuffer(label, 4096, gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
+	const piece = 512
+	buffer := func(label string, pieces uint64) gpu.Buffer {
+		b, err := d.NewBuffer(label, piece*pieces, gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
 		if err != nil {
 			tb.Fatal(err)
 		}
 		return b
 	}
-	kernels := map[int]gpu.Kernel{}
+	taken := map[gpu.Buffer]uint64{}
+	take := func(slab gpu.Buffer) gpu.Binding {
+		taken[slab]++
+		return gpu.Binding{Buffer: slab, Offset: piece * (taken[slab] - 1), Size: piece}
+	}
+	kernels := map[[2]int]gpu.Kernel{}
 	pass := &gpu.Pass{Label: "token"}
-	// dispatch reads all buffers but the last and writes that.
-	dispatch := func(buffers ...gpu.Buffer) {
-		n := len(buffers)
-		k := kernels[n]
+	// dispatch reads all bindings and writes the last few.
+	dispatch := func(written int, bindings ...gpu.Binding) {
+		n := len(bindings)
+		k := kernels[[2]int{n, written}]
 		var err error
 		if k == nil {
-			wgsl, kinds := "", make([]gpu.BindingKind, n)
+			wgsl, sum, kinds := "", "0u", make([]gpu.BindingKind, n)
 			for i := range n {
 				kind := "read"
-				if kinds[i] = gpu.BindStorageRead; i == n-1 {
+				if kinds[i] = gpu.BindStorageRead; i >= n-written {
 					kind, kinds[i] = "read_write", gpu.BindStorage
 				}
 				wgsl += fmt.Sprintf("@group(0) @binding(%d) var<storage, %s> b%d: array<u32>;\n", i, kind, i)
+				sum += fmt.Sprintf(" + b%d[0]", i)
 			}
-			wgsl += fmt.Sprintf("@compute @workgroup_size(1) fn main() { b%d[0] = b%d[0] + b0[0]; }", n-1, n-1)
+			wgsl += fmt.Sprintf("@compute @workgroup_size(1) fn main() { b%d[0] = %s; }", n-1, sum)
 			if k, err = d.NewKernel(gpu.KernelDesc{Label: "token", WGSL: wgsl, Entry: "main", Bindings: kinds}); err != nil {
 				tb.Fatal(err)
 			}
-			kernels[n] = k
-		}
-		var bindings []gpu.Binding
-		for _, b := range buffers {
-			bindings = append(bindings, gpu.Whole(b))
+			kernels[[2]int{n, written}] = k
 		}
 		g, err := d.Bind(k, bindings...)
 		if err != nil {
@@ -54,20 +57,25 @@ func tokenPass(tb testing.TB, d gpu.Device) (*gpu.Pass, gpu.Buffer) {
 		}
 		pass.Dispatch(k, g, 1, 1, 1)
 	}
-	x, qkv, splits, mlp, step, rope, sampled := buffer("x"), buffer("qkv"), buffer("splits"), buffer("mlp"), buffer("step"), buffer("rope"), buffer("sampled")
-	logits, slices, params := buffer("logits"), buffer("slices"), buffer("params")
-	dispatch(step, buffer("embedding"), x)
-	for range 28 {
-		dispatch(params, x, buffer("norm"), buffer("qkv weights"), qkv)
-		dispatch(step, buffer("norms"), rope, qkv, buffer("k"), buffer("v"), splits)
-		dispatch(params, splits, buffer("o"), x)
-		dispatch(params, x, buffer("norm"), buffer("gate and up"), mlp)
-		dispatch(params, mlp, buffer("down"), x)
+	const layers = 28
+	own := func(label string) gpu.Binding { return gpu.Whole(buffer(label, 1)) }
+	weights, norms, qkNorms, cache := buffer("weights", 8*layers+1), buffer("norms", layers+1), buffer("qk_norms", layers), buffer("kv_cache", 2*layers)
+	x, qkv, splits, step, rope := own("x"), own("qkv"), own("splits"), own("step"), own("rope")
+	logits, slices, params, sampled := own("logits"), own("slices"), own("params"), own("sampled")
+	head := take(weights)
+	dispatch(1, step, head, x)
+	for range layers {
+		dispatch(4, step, take(qkNorms), rope, qkv, take(cache), take(cache), splits, x)
+		products := []gpu.Binding{step, splits, take(norms)}
+		for range 8 { // four matrices and their scales
+			products = append(products, take(weights))
+		}
+		dispatch(2, append(products, x, qkv)...)
 	}
-	dispatch(params, x, buffer("norm"), buffer("head"), logits)
-	dispatch(params, logits, slices)
-	dispatch(params, logits, slices, step, sampled)
-	return pass, sampled
+	dispatch(1, params, x, take(norms), head, logits)
+	dispatch(1, params, logits, slices)
+	dispatch(1, params, logits, slices, step, sampled)
+	return pass, sampled.Buffer
 }
 
 // BenchmarkToken reports the processor time of a token on the submitting thread, which a CPU device leaves to others, with

@@ -1,0 +1,63 @@
+package forward
+
+import (
+	"fmt"
+
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
+)
+
+// slabBytes is the most that several pieces of memory share. Every pass costs the processor time for each buffer in it, so a model's
+// weights lie in few; larger buffers gain nothing more, and are harder to find a place for.
+const slabBytes = 512 << 20
+
+// slabPlan is how pieces of memory lie in slabs: buffers of at most slabBytes, or of one piece that is larger.
+type slabPlan struct {
+	limit uint64   // bytes of a buffer
+	sizes []uint64 // bytes of the slabs
+}
+
+func newSlabPlan(limits gpu.Limits) slabPlan {
+	return slabPlan{limit: min(slabBytes, limits.MaxBufferBytes)}
+}
+
+// add puts a piece of so many bytes behind those in front of it, on a binding boundary, and says where it lies.
+func (p *slabPlan) add(bytes uint64) (slab int, offset uint64) {
+	if last := len(p.sizes) - 1; last >= 0 {
+		at := (p.sizes[last] + bindAlignment - 1) / bindAlignment * bindAlignment
+		if at+bytes <= p.limit {
+			p.sizes[last] = at + bytes
+			return last, at
+		}
+	}
+	p.sizes = append(p.sizes, bytes)
+	return len(p.sizes) - 1, 0
+}
+
+// slabs hands out the pieces of a plan, in its order. A slab is allocated with its first piece.
+type slabs struct {
+	label   string
+	usage   gpu.Usage
+	plan    []uint64 // sizes
+	taken   slabPlan // so far
+	buffers []gpu.Buffer
+}
+
+func newSlabs(label string, usage gpu.Usage, plan slabPlan) *slabs {
+	return &slabs{label: label, usage: usage, plan: plan.sizes, taken: slabPlan{limit: plan.limit}}
+}
+
+// take gives the next piece, which has as many bytes as in the plan.
+func (l *loader) take(s *slabs, bytes uint64) (gpu.Binding, error) {
+	slab, offset := s.taken.add(bytes)
+	if slab >= len(s.plan) || offset+bytes > s.plan[slab] {
+		return gpu.Binding{}, fmt.Errorf("forward: %s: %d bytes at %d of slab %d are not planned", s.label, bytes, offset, slab)
+	}
+	if slab == len(s.buffers) {
+		b, err := l.buffer(fmt.Sprintf("%s %d", s.label, slab), s.plan[slab], s.usage)
+		if err != nil {
+			return gpu.Binding{}, err
+		}
+		s.buffers = append(s.buffers, b)
+	}
+	return gpu.Binding{Buffer: s.buffers[slab], Offset: offset, Size: bytes}, nil
+}
