@@ -142,7 +142,7 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem, err := planMemory(m, &s, dev.Limits())
+	mem, plans, err := planMemory(m, &s, dev.Limits())
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 		r.tuned = map[string]MatvecShape{}
 	}
 	r.subgroups = subgroupSize(dev)
-	if err := r.load(m, opt.Progress); err != nil {
+	if err := r.load(m, plans, opt.Progress); err != nil {
 		r.Close()
 		return nil, err
 	}

@@ -27,7 +27,7 @@ type smallDevice struct {
 	limits    gpu.Limits
 	live      map[string]bool // buffers, kernels and bind groups not released
 	numMade   int
-	numBytes  []uint64 // of all buffers
+	sizes     []uint64 // of all buffers, in bytes
 	failAt    int      // the how manieth NewBuffer, NewKernel or Bind fails; 0: none
 	failWrite bool
 	badWGSL   string // kernel whose source is damaged
@@ -82,7 +82,7 @@ func (d *smallDevice) NewBuffer(label string, size uint64, usage gpu.Usage) (gpu
 	if err != nil {
 		return nil, err
 	}
-	d.numBytes = append(d.numBytes, size)
+	d.sizes = append(d.sizes, size)
 	return &countedBuffer{b, func() { delete(d.live, name) }}, nil
 }
 
@@ -212,7 +212,7 @@ func TestFewBuffers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		return d.numBytes
+		return d.sizes
 	}
 	few, same := buffers(2, math.MaxUint64), buffers(5, math.MaxUint64)
 	if len(few) != len(same) {

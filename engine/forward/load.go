@@ -29,12 +29,8 @@ type loader struct {
 	weights, params, cache *slabs
 }
 
-func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error {
+func (r *Runner) load(m *weights.Model, plans slabPlans, progress func(done, total int64)) error {
 	r.loading = true
-	plans, err := planSlabs(m, &r.shape, r.dev.Limits())
-	if err != nil {
-		return err
-	}
 	l := &loader{
 		Runner: r, model: m, progress: progress, dtypes: map[weights.DType]bool{},
 		weights: newSlabs("weights", gpu.UsageStorage|gpu.UsageCopyDst, plans.matrices),
@@ -48,6 +44,7 @@ func (r *Runner) load(m *weights.Model, progress func(done, total int64)) error 
 		}
 		r.act = append(r.act, b)
 	}
+	var err error
 	if r.norms, err = l.buffer("norms", uint64(2*r.shape.NumHiddenLayers+1)*r.shape.normBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
 		return err
 	}

@@ -73,6 +73,9 @@ func (s *shape) kvPageBytes() uint64 {
 	return uint64(s.NumKeyValueHeads*s.pageSize*s.headPad) * uint64(s.kv.Bytes())
 }
 
+// arenaBytes is all pages' keys (or values) of one layer.
+func (s *shape) arenaBytes() uint64 { return s.kvPageBytes() * uint64(s.numPages) }
+
 // numSplits chooses over how many workgroups of a KV head the context of a decode step at position pos is spread: a power of two so
 // that few different passes exist, which attention counts on. sample_token chooses likewise.
 func (s *shape) numSplits(pos int) int {
@@ -153,42 +156,33 @@ func PlanMemory(m *weights.Model, opt Options, limits gpu.Limits) (Memory, error
 	if err != nil {
 		return Memory{}, err
 	}
-	return planMemory(m, &s, limits)
+	mem, _, err := planMemory(m, &s, limits)
+	return mem, err
 }
 
-func planMemory(m *weights.Model, s *shape, limits gpu.Limits) (Memory, error) {
-	var mem Memory
-	if _, err := planSlabs(m, s, limits); err != nil {
-		return mem, err
-	}
-	for _, name := range matrixNames(m) {
-		mat, err := m.Matrix(name)
-		if err != nil {
-			return mem, err
-		}
-		for _, p := range mat.Pieces {
-			mem.WeightBytes += uint64(p.Data.Size) + uint64(p.Scales.Size)
-		}
+func planMemory(m *weights.Model, s *shape, limits gpu.Limits) (mem Memory, plans slabPlans, err error) {
+	if plans, mem.WeightBytes, err = planSlabs(m, s, limits); err != nil {
+		return mem, plans, err
 	}
 	arena := s.arenaBytes()
 	if arena > min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) {
 		fit := min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) / s.kvPageBytes() * uint64(s.pageSize)
-		return mem, fmt.Errorf("forward: a KV cache of %d tokens needs buffers of %d bytes, the device binds at most %d: use a context of at most %d tokens, or --kv f16",
+		return mem, plans, fmt.Errorf("forward: a KV cache of %d tokens needs buffers of %d bytes, the device binds at most %d: use a context of at most %d tokens, or --kv f16",
 			s.numPages*s.pageSize, arena, min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes), fit)
 	}
 	mem.KVBytes = 2 * arena * uint64(s.NumHiddenLayers)
 	mem.KVBytesPerToken = 2 * s.kvPageBytes() / uint64(s.pageSize) * uint64(s.NumHiddenLayers)
 	for _, b := range s.activations() {
 		if b.bytes > min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes) {
-			return mem, fmt.Errorf("forward: buffer %s needs %d bytes, the device binds at most %d", b.label, b.bytes, min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes))
+			return mem, plans, fmt.Errorf("forward: buffer %s needs %d bytes, the device binds at most %d", b.label, b.bytes, min(limits.MaxStorageBindingBytes, limits.MaxBufferBytes))
 		}
 		mem.ActivationBytes += b.bytes
 	}
 	if limits.MemoryBytes > 0 && mem.Total() > limits.MemoryBytes {
-		return mem, fmt.Errorf("forward: the model needs %d bytes of device memory (weights %d, KV cache %d, activations %d), the device has %d: use a smaller --dtype when converting or a smaller context",
+		return mem, plans, fmt.Errorf("forward: the model needs %d bytes of device memory (weights %d, KV cache %d, activations %d), the device has %d: use a smaller --dtype when converting or a smaller context",
 			mem.Total(), mem.WeightBytes, mem.KVBytes, mem.ActivationBytes, limits.MemoryBytes)
 	}
-	return mem, nil
+	return mem, plans, nil
 }
 
 // slabPlans are where the pieces of a model lie, in the order in which they are loaded.
@@ -200,18 +194,20 @@ type slabPlans struct {
 
 const partParamBytes = 16
 
-func planSlabs(m *weights.Model, s *shape, limits gpu.Limits) (slabPlans, error) {
-	p := slabPlans{newSlabPlan(limits), newSlabPlan(limits), newSlabPlan(limits)}
+// planSlabs also counts the bytes of all matrices.
+func planSlabs(m *weights.Model, s *shape, limits gpu.Limits) (p slabPlans, weightBytes uint64, err error) {
+	p = slabPlans{newSlabPlan(limits), newSlabPlan(limits), newSlabPlan(limits)}
 	for _, name := range matrixNames(m) {
 		mat, err := m.Matrix(name)
 		if err != nil {
-			return p, err
+			return p, 0, err
 		}
 		parts, err := splitMatrix(mat, partLimit(limits))
 		if err != nil {
-			return p, err
+			return p, 0, err
 		}
 		for _, part := range parts {
+			weightBytes += part.dataBytes + part.scaleBytes
 			p.matrices.add(part.dataBytes)
 			if part.scaleBytes > 0 {
 				p.matrices.add(part.scaleBytes)
@@ -222,7 +218,7 @@ func planSlabs(m *weights.Model, s *shape, limits gpu.Limits) (slabPlans, error)
 	for range 2 * s.NumHiddenLayers {
 		p.cache.add(s.arenaBytes())
 	}
-	return p, nil
+	return p, weightBytes, nil
 }
 
 // partLimit is the most bytes of a matrix that one buffer holds.
@@ -295,9 +291,6 @@ const (
 
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.
 func (s *shape) tokensOffset() uint64 { return stateBytes }
-
-// arenaBytes is all pages' keys (or values) of one layer.
-func (s *shape) arenaBytes() uint64 { return s.kvPageBytes() * uint64(s.numPages) }
 
 // qkNormBytes is from one layer's gains of q and k to the next.
 func (s *shape) qkNormBytes() uint64 { return uint64(roundUp(2*4*s.HeadDim, bindAlignment)) }

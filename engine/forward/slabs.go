@@ -23,7 +23,7 @@ func newSlabPlan(limits gpu.Limits) slabPlan {
 // add puts a piece of so many bytes behind those in front of it, on a binding boundary, and says where it lies.
 func (p *slabPlan) add(bytes uint64) (slab int, offset uint64) {
 	if last := len(p.sizes) - 1; last >= 0 {
-		at := (p.sizes[last] + bindAlignment - 1) / bindAlignment * bindAlignment
+		at := uint64(roundUp(int(p.sizes[last]), bindAlignment))
 		if at+bytes <= p.limit {
 			p.sizes[last] = at + bytes
 			return last, at
