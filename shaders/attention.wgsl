@@ -17,6 +17,8 @@
 // neighbouring positions are a chunk with an online softmax of its own: one thread a chunk and query adds the parts up and
 // makes the weights; COLUMNS threads add up the chunk's values, four columns each. Chunks are merged behind the last round.
 // Loads run ahead of all that: the first tile's before the query is known, a later one's as soon as registers are free.
+// Where it is PIPELINED, a round takes the scores of one tile, the weights of the one before and the sums of the one before that, with
+// one barrier; otherwise the scores and the weights of one tile and the sums of the one before, with two.
 // The split that holds the token writes its key and value, and takes both, rounded as the cache rounds, from the workgroup.
 // The workgroups of the last BESIDE rows do something else.
 // Accumulates in f32. Parity test: kerneltest "attention+attn_out".
@@ -32,6 +34,7 @@ override PAGE_TABLE: u32 = 64u;  // words of the step buffer before the page tab
 override MAX_PAGES: u32 = 2560u; // of a sequence
 override Q_TILE: u32 = 2u;       // a power of two, at most 8; Q_TILE*HEAD_PAD at most 1024
 override Q_TILES: u32 = 1u;      // ceil(query heads of a KV head / Q_TILE)
+override PIPELINED: u32 = 0u;    // 1 for many rounds, with a Q_TILE of at most 4
 override BESIDE: u32 = 0u;       // rows of workgroups
 override SCALE: f32 = 0.08838835;
 override EPS: f32 = 1e-6;
@@ -53,6 +56,8 @@ const ROW_LANES: u32 = 32u / (1u + Q_TILE / 8u);    // threads that norm and rot
 const PAIRS: u32 = (HALF + ROW_LANES - 1u) / ROW_LANES;
 const MERGED: u32 = 2u - 1u / Q_TILE;               // queries whose chunks are merged at a time
 const SCRATCH: u32 = THREADS * MERGED;
+const PARTS: u32 = Q_TILE * LANES * TILE4;          // of a tile's scores: where PIPELINED, SCRATCH holds two tiles'
+const TILES: u32 = 1u + PIPELINED;                  // whose weights are kept
 const WEIGHTS: u32 = Q_TILE * TILE4;
 const CHUNK_VECS: u32 = Q_TILE * CHUNKS4;
 const LOWEST: f32 = -1e30;
@@ -70,13 +75,13 @@ const LOWEST: f32 = -1e30;
 
 // Kv8 number i of a row is vectors 2*(i/LANES) and 2*(i/LANES)+1 of lane i%LANES; the ninth keeps lanes on different banks.
 var<workgroup> heads: array<array<array<vec4<f32>, 9>, LANES>, ROWS>; // queries, scaled; last row the new key, rounded, in KEY_UNIT
-// Squares of the norms, then [Q_TILE, LANES, TILE] parts of scores, of which lane l's lie 32/LANES*l positions further
+// Squares of the norms, then [TILES, Q_TILE, LANES, TILE] parts of scores, of which lane l's lie 32/LANES*l positions further
 // (banks again), then [MERGED, CHUNKS, HEAD_PAD] outputs.
 var<workgroup> scratch: array<vec4<f32>, SCRATCH>;
-var<workgroup> weights: array<vec4<f32>, WEIGHTS>;       // [Q_TILE, TILE] exp(score - largest of the chunk)
+var<workgroup> weights: array<array<vec4<f32>, WEIGHTS>, TILES>; // [Q_TILE, TILE] exp(score - largest of the chunk)
 var<workgroup> chunk_max: array<vec4<f32>, CHUNK_VECS>;  // [Q_TILE, CHUNKS] largest score so far
 var<workgroup> chunk_sum: array<vec4<f32>, CHUNK_VECS>;  // sum of exponentials
-var<workgroup> chunk_keep: array<vec4<f32>, CHUNK_VECS>; // factor of what a chunk has added up before this round
+var<workgroup> chunk_keep: array<array<vec4<f32>, CHUNK_VECS>, TILES>; // factor of what a chunk has added up before this round
 
 struct Keys { // of one position, this lane's
     a: Kv8,
@@ -182,9 +187,9 @@ fn score_part(q: u32, lane: u32, k: Numbers) -> f32 {
     return (s.x + s.y) + (s.z + s.w);
 }
 
-// Scores of positions 4*i to 4*i+3 of the tile: the lanes' sum.
-fn scores4(q: u32, i: u32) -> vec4<f32> {
-    let at = q * LANES * TILE4;
+// Scores of positions 4*i to 4*i+3 of a tile: the lanes' sum.
+fn scores4(tile: u32, q: u32, i: u32) -> vec4<f32> {
+    let at = tile * PARTS + q * LANES * TILE4;
     var s = (scratch[at + i] + scratch[at + TILE4 + (i + SHIFT4) % TILE4])
         + (scratch[at + 2u * TILE4 + (i + 2u * SHIFT4) % TILE4] + scratch[at + 3u * TILE4 + (i + 3u * SHIFT4) % TILE4]);
     if (LANES > 4u) {
@@ -220,11 +225,11 @@ fn chunk_factor(q: u32, chunk: u32, column: u32) -> f32 {
     return factor;
 }
 
-fn weighted(acc: vec4<f32>, q: u32, chunk: u32, v: Numbers) -> vec4<f32> {
+fn weighted(acc: vec4<f32>, tile: u32, q: u32, chunk: u32, v: Numbers) -> vec4<f32> {
     let at = q * CHUNKS + chunk;
-    let w = weights[2u * at];
-    let u = weights[2u * at + 1u];
-    let kept = acc * chunk_keep[at / 4u][at % 4u];
+    let w = weights[tile][2u * at];
+    let u = weights[tile][2u * at + 1u];
+    let kept = acc * chunk_keep[tile][at / 4u][at % 4u];
     return kept + w.x * v.a + w.y * v.b + w.z * v.c + w.w * v.d + u.x * v.e + u.y * v.f + u.z * v.g + u.w * v.h;
 }
 
@@ -436,83 +441,99 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
     var acc7 = vec4<f32>(0.0);
     var m = LOWEST; // of the chunk whose scores this thread adds up
     var l = 0.0;
-    for (var first = begin; first <= token_pos; first += stride) {
-        let next = first + stride;
-        var k = numbers(keys);
-        if (first + key_pos == token_pos) {
-            k = Numbers(heads[Q_TILE][lane][0], heads[Q_TILE][lane][1], heads[Q_TILE][lane][2], heads[Q_TILE][lane][3],
-                heads[Q_TILE][lane][4], heads[Q_TILE][lane][5], heads[Q_TILE][lane][6], heads[Q_TILE][lane][7]);
+    // Loads that are PIPELINED stand under no condition: with one, the driver copies what they bring at a round's end, where it waits for
+    // it. Behind the last tile they read one row of page 0 again and again.
+    var first = begin; // of the tile whose scores are taken
+    for (var round = 0u; begin <= token_pos && (round <= PIPELINED || first - (PIPELINED + 1u) * stride <= token_pos); round++) {
+        let tile = round % TILES;
+        let more_keys = first <= token_pos && first + stride <= token_pos;
+        let more_values = round > PIPELINED && first - PIPELINED * stride <= token_pos;
+
+        if (round > PIPELINED) {
+            let pos = first - (PIPELINED + 1u) * stride + 8u * chunk;
+            if (pos + 7u >= token_pos) {
+                values = Values(known(values.a, own_value, pos, token_pos), known(values.b, own_value, pos + 1u, token_pos),
+                    known(values.c, own_value, pos + 2u, token_pos), known(values.d, own_value, pos + 3u, token_pos),
+                    known(values.e, own_value, pos + 4u, token_pos), known(values.f, own_value, pos + 5u, token_pos),
+                    known(values.g, own_value, pos + 6u, token_pos), known(values.h, own_value, pos + 7u, token_pos));
+            }
+            let v = Numbers(unpack_value4(values.a), unpack_value4(values.b), unpack_value4(values.c), unpack_value4(values.d),
+                unpack_value4(values.e), unpack_value4(values.f), unpack_value4(values.g), unpack_value4(values.h));
+            acc0 = weighted(acc0, tile, 0u, chunk, v);
+            if (Q_TILE > 1u) {
+                acc1 = weighted(acc1, tile, 1u, chunk, v);
+            }
+            if (Q_TILE > 2u) {
+                acc2 = weighted(acc2, tile, 2u, chunk, v);
+                acc3 = weighted(acc3, tile, 3u, chunk, v);
+            }
+            if (Q_TILE > 4u) {
+                acc4 = weighted(acc4, tile, 4u, chunk, v);
+                acc5 = weighted(acc5, tile, 5u, chunk, v);
+                acc6 = weighted(acc6, tile, 6u, chunk, v);
+                acc7 = weighted(acc7, tile, 7u, chunk, v);
+            }
+            if (PIPELINED == 1u || more_values) {
+                values = load_values(select(0u, value_page, more_values), select(0u, first - PIPELINED * stride + 8u * chunk, more_values), kv_head, value_column);
+                value_page = page_of(first - PIPELINED * stride + stride + 8u * chunk);
+            }
         }
-        scratch[part][part_pos % 4u] = score_part(0u, lane, k);
-        if (Q_TILE > 1u) {
-            scratch[LANES * TILE4 + part][part_pos % 4u] = score_part(1u, lane, k);
+
+        if (first <= token_pos) {
+            var k = numbers(keys);
+            if (first + key_pos == token_pos) {
+                k = Numbers(heads[Q_TILE][lane][0], heads[Q_TILE][lane][1], heads[Q_TILE][lane][2], heads[Q_TILE][lane][3],
+                    heads[Q_TILE][lane][4], heads[Q_TILE][lane][5], heads[Q_TILE][lane][6], heads[Q_TILE][lane][7]);
+            }
+            scratch[tile * PARTS + part][part_pos % 4u] = score_part(0u, lane, k);
+            if (Q_TILE > 1u) {
+                scratch[tile * PARTS + LANES * TILE4 + part][part_pos % 4u] = score_part(1u, lane, k);
+            }
+            if (Q_TILE > 2u) {
+                scratch[tile * PARTS + 2u * LANES * TILE4 + part][part_pos % 4u] = score_part(2u, lane, k);
+                scratch[tile * PARTS + 3u * LANES * TILE4 + part][part_pos % 4u] = score_part(3u, lane, k);
+            }
+            if (Q_TILE > 4u) {
+                scratch[tile * PARTS + 4u * LANES * TILE4 + part][part_pos % 4u] = score_part(4u, lane, k);
+                scratch[tile * PARTS + 5u * LANES * TILE4 + part][part_pos % 4u] = score_part(5u, lane, k);
+                scratch[tile * PARTS + 6u * LANES * TILE4 + part][part_pos % 4u] = score_part(6u, lane, k);
+                scratch[tile * PARTS + 7u * LANES * TILE4 + part][part_pos % 4u] = score_part(7u, lane, k);
+            }
+            if (PIPELINED == 1u || more_keys) {
+                keys = load_keys(select(0u, key_page, more_keys), select(0u, first + stride + key_pos, more_keys), kv_head, lane);
+                key_page = page_of(first + 2u * stride + key_pos);
+            }
         }
-        if (Q_TILE > 2u) {
-            scratch[2u * LANES * TILE4 + part][part_pos % 4u] = score_part(2u, lane, k);
-            scratch[3u * LANES * TILE4 + part][part_pos % 4u] = score_part(3u, lane, k);
+        if (PIPELINED == 0u) {
+            workgroupBarrier();
         }
-        if (Q_TILE > 4u) {
-            scratch[4u * LANES * TILE4 + part][part_pos % 4u] = score_part(4u, lane, k);
-            scratch[5u * LANES * TILE4 + part][part_pos % 4u] = score_part(5u, lane, k);
-            scratch[6u * LANES * TILE4 + part][part_pos % 4u] = score_part(6u, lane, k);
-            scratch[7u * LANES * TILE4 + part][part_pos % 4u] = score_part(7u, lane, k);
-        }
-        if (next <= token_pos) {
-            keys = load_keys(key_page, next + key_pos, kv_head, lane);
-            key_page = page_of(next + stride + key_pos);
+
+        if (round >= PIPELINED && first - PIPELINED * stride <= token_pos) {
+            if (tid < Q_TILE * CHUNKS) {
+                let scored = PIPELINED - tile;
+                let i = tid % CHUNKS;
+                let pos = vec4<u32>(first - PIPELINED * stride + 8u * i) + vec4<u32>(0u, 1u, 2u, 3u);
+                let in_s = pos <= vec4<u32>(token_pos);
+                let in_t = pos + 4u <= vec4<u32>(token_pos);
+                let s = select(vec4<f32>(LOWEST), scores4(scored, tid / CHUNKS, 2u * i), in_s);
+                let t = select(vec4<f32>(LOWEST), scores4(scored, tid / CHUNKS, 2u * i + 1u), in_t);
+                let top = max(s, t);
+                let new_m = max(m, max(max(top.x, top.y), max(top.z, top.w)));
+                let w = select(vec4<f32>(0.0), exp(s - new_m), in_s);
+                let u = select(vec4<f32>(0.0), exp(t - new_m), in_t);
+                let keep = exp(m - new_m);
+                let sum = w + u;
+                m = new_m;
+                l = l * keep + ((sum.x + sum.y) + (sum.z + sum.w));
+                weights[scored][2u * tid] = w;
+                weights[scored][2u * tid + 1u] = u;
+                chunk_keep[scored][tid / 4u][tid % 4u] = keep;
+                chunk_max[tid / 4u][tid % 4u] = m;
+                chunk_sum[tid / 4u][tid % 4u] = l;
+            }
         }
         workgroupBarrier();
-
-        if (tid < Q_TILE * CHUNKS) {
-            let i = tid % CHUNKS;
-            let pos = vec4<u32>(first + 8u * i) + vec4<u32>(0u, 1u, 2u, 3u);
-            let in_s = pos <= vec4<u32>(token_pos);
-            let in_t = pos + 4u <= vec4<u32>(token_pos);
-            let s = select(vec4<f32>(LOWEST), scores4(tid / CHUNKS, 2u * i), in_s);
-            let t = select(vec4<f32>(LOWEST), scores4(tid / CHUNKS, 2u * i + 1u), in_t);
-            let top = max(s, t);
-            let new_m = max(m, max(max(top.x, top.y), max(top.z, top.w)));
-            let w = select(vec4<f32>(0.0), exp(s - new_m), in_s);
-            let u = select(vec4<f32>(0.0), exp(t - new_m), in_t);
-            let keep = exp(m - new_m);
-            let sum = w + u;
-            m = new_m;
-            l = l * keep + ((sum.x + sum.y) + (sum.z + sum.w));
-            weights[2u * tid] = w;
-            weights[2u * tid + 1u] = u;
-            chunk_keep[tid / 4u][tid % 4u] = keep;
-            chunk_max[tid / 4u][tid % 4u] = m;
-            chunk_sum[tid / 4u][tid % 4u] = l;
-        }
-        workgroupBarrier();
-
-        let pos = first + 8u * chunk;
-        if (pos + 7u >= token_pos) {
-            values = Values(known(values.a, own_value, pos, token_pos), known(values.b, own_value, pos + 1u, token_pos),
-                known(values.c, own_value, pos + 2u, token_pos), known(values.d, own_value, pos + 3u, token_pos),
-                known(values.e, own_value, pos + 4u, token_pos), known(values.f, own_value, pos + 5u, token_pos),
-                known(values.g, own_value, pos + 6u, token_pos), known(values.h, own_value, pos + 7u, token_pos));
-        }
-        let v = Numbers(unpack_value4(values.a), unpack_value4(values.b), unpack_value4(values.c), unpack_value4(values.d),
-            unpack_value4(values.e), unpack_value4(values.f), unpack_value4(values.g), unpack_value4(values.h));
-        if (next <= token_pos) {
-            values = load_values(value_page, next + 8u * chunk, kv_head, value_column);
-            value_page = page_of(next + stride + 8u * chunk);
-        }
-        acc0 = weighted(acc0, 0u, chunk, v);
-        if (Q_TILE > 1u) {
-            acc1 = weighted(acc1, 1u, chunk, v);
-        }
-        if (Q_TILE > 2u) {
-            acc2 = weighted(acc2, 2u, chunk, v);
-            acc3 = weighted(acc3, 3u, chunk, v);
-        }
-        if (Q_TILE > 4u) {
-            acc4 = weighted(acc4, 4u, chunk, v);
-            acc5 = weighted(acc5, 5u, chunk, v);
-            acc6 = weighted(acc6, 6u, chunk, v);
-            acc7 = weighted(acc7, 7u, chunk, v);
-        }
+        first += stride;
     }
 
     acc0 *= chunk_factor(0u, chunk, column);

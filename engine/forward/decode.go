@@ -42,10 +42,14 @@ func (r *Runner) recordClearing(w *layerWeights) (attentionSteps, error) {
 }
 
 // attentionSteps are decode attention of a layer. A workgroup of few splits has shortQTile query heads: its instructions take longer
-// than what it reads, and there are processors enough. One of many splits has as many as share what it reads.
+// than what it reads, and there are processors enough. One of many splits has as many as share what it reads, and up to pipelinedQTile
+// are pipelined.
 type attentionSteps struct{ few, many []dispatch }
 
-const shortQTile = 1
+const (
+	shortQTile     = 1
+	pipelinedQTile = 4 // a workgroup's memory takes two tiles' scores of so many
+)
 
 // in are those of a context in so many splits.
 func (a attentionSteps) in(numSplits int) []dispatch {
@@ -59,23 +63,28 @@ func (a attentionSteps) in(numSplits int) []dispatch {
 // constants.
 func (r *Runner) attention(w *layerWeights, opt shaders.Options, last gpu.Binding, beside func(columns int) int) (steps attentionSteps, err error) {
 	s := &r.shape
-	record := func(qTile int) ([]dispatch, error) {
+	record := func(qTile, pipelined int) ([]dispatch, error) {
 		columns := s.NumKeyValueHeads * s.qTiles(qTile)
 		rows := beside(columns)
 		opt := opt
 		opt.Consts = maps.Clone(opt.Consts)
 		maps.Copy(opt.Consts, s.attentionConsts())
 		opt.Consts["BESIDE"], opt.Consts["Q_TILE"], opt.Consts["Q_TILES"] = uint32(rows), uint32(qTile), uint32(s.qTiles(qTile))
+		opt.Consts["PIPELINED"] = uint32(pipelined)
 		opt.KV, opt.Floats = string(s.kv), s.attentionFloats()
 		d, err := r.dispatch("attention", opt,
 			func(n passSize) [3]uint32 { return [3]uint32{uint32(columns), uint32(n.splits + rows), 1} },
 			r.whole(bufStep), w.qkNorms, r.whole(bufRope), r.whole(bufQKV), w.k, w.v, r.whole(bufSplits), last)
 		return []dispatch{d}, err
 	}
-	if steps.many, err = record(s.qTile); err != nil {
+	pipelined := 0
+	if s.qTile <= pipelinedQTile {
+		pipelined = 1
+	}
+	if steps.many, err = record(s.qTile, pipelined); err != nil {
 		return steps, err
 	}
-	steps.few, err = record(min(shortQTile, s.qTile))
+	steps.few, err = record(min(shortQTile, s.qTile), 0)
 	return steps, err
 }
 

@@ -254,12 +254,15 @@ func attentionCases() []Case {
 			kernels = "attention+combine_splits+residual_proj"
 		}
 		name := fmt.Sprintf("%s splits=%d %s", c.name(kernels), c.splits, c.weight)
-		all = append(all, Case{name, func() *Setup { return c.setup(uint64(i)) }})
+		all = append(all, Case{name, func() *Setup { return c.setup(uint64(i), 0) }})
+		if c.qTile() <= pipelinedQTile {
+			all = append(all, Case{name + " pipelined", func() *Setup { return c.setup(uint64(i), 1) }})
+		}
 	}
 	return all
 }
 
-func (c attentionCase) setup(seed uint64) *Setup {
+func (c attentionCase) setup(seed uint64, pipelined uint32) *Setup {
 	rng := NewRand(seed)
 	d, cache := c.headDim, c.cache()
 	qDim, kvDim, qPad := c.heads*d, c.kvHeads*d, RoundUp(c.heads*d, 32)
@@ -299,7 +302,7 @@ func (c attentionCase) setup(seed uint64) *Setup {
 		}
 	}
 
-	attnOpt, outOpt, qTiles := c.options(qPad)
+	attnOpt, outOpt, qTiles := c.options(qPad, pipelined)
 	// What is beside: weights to prefetch, or words to clear.
 	beside, wantBeside := make([]byte, 16*nextVectors), Untouched(4*nextVectors)
 	if attnOpt.Clear {
@@ -369,17 +372,26 @@ const (
 
 func (c attentionCase) beside() int { return c.start % 3 }
 
-// options are the constants of attention and outKernel, and the number of query tiles of a KV head.
-func (c attentionCase) options(qPad int) (attention, attnOut shaders.Options, qTiles int) {
-	d, headPad, group := c.headDim, RoundUp(c.headDim, 8), c.heads/c.kvHeads
-	qTile, most := 1, []int{8, 1, 2}[c.start%3] // forward has one query head a workgroup where splits are few
-	for qTile < group && qTile < most && 2*qTile*headPad <= 1024 {
+// pipelinedQTile are the query heads of a workgroup of which attention can be pipelined.
+const pipelinedQTile = 4
+
+// qTile is the number of query heads of a workgroup: forward has one where splits are few.
+func (c attentionCase) qTile() int {
+	qTile, most := 1, []int{8, 1, 2, 4}[c.start%4]
+	for qTile < c.heads/c.kvHeads && qTile < most && 2*qTile*RoundUp(c.headDim, 8) <= 1024 {
 		qTile *= 2
 	}
-	qTiles = (group + qTile - 1) / qTile
+	return qTile
+}
+
+// options are the constants of attention and outKernel, and the number of query tiles of a KV head.
+func (c attentionCase) options(qPad int, pipelined uint32) (attention, attnOut shaders.Options, qTiles int) {
+	d, headPad, qTile := c.headDim, RoundUp(c.headDim, 8), c.qTile()
+	qTiles = (c.heads/c.kvHeads + qTile - 1) / qTile
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
 		"BESIDE": uint32(c.beside()), "Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages() + stalePages), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
+		"PIPELINED": pipelined,
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
 	if attention.Clear = c.start%2 == 1; attention.Clear {
 		attention.Consts["EXCHANGE"], attention.Consts["CLEARED"] = clearedAt, clearedWords
