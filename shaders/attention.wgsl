@@ -17,8 +17,8 @@
 // neighbouring positions are a chunk with an online softmax of its own: one thread a chunk and query adds the parts up and
 // makes the weights; COLUMNS threads add up the chunk's values, four columns each. Chunks are merged behind the last round.
 // Loads run ahead of all that: the first tile's before the query is known, a later one's as soon as registers are free.
-// Where it is PIPELINED, a round takes the scores of one tile, the weights of the one before and the sums of the one before that, with
-// one barrier; otherwise the scores and the weights of one tile and the sums of the one before, with two.
+// Where it is PIPELINED, a round takes the scores of one tile, the weights of the one before and the sums of the one before that, and has
+// one barrier instead of two.
 // The split that holds the token writes its key and value, and takes both, rounded as the cache rounds, from the workgroup.
 // The workgroups of the last BESIDE rows do something else.
 // Accumulates in f32. Parity test: kerneltest "attention+attn_out".
@@ -112,6 +112,17 @@ struct Values { // of a chunk's positions, four columns
     h: Kv4,
 }
 
+struct Sums { // of values times their weights, a query each, four columns
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+}
+
 // Positions behind the token find what the page table held before: a page that exists, whose numbers are not used.
 fn page_of(pos: u32) -> u32 {
     return pass_state[PAGE_TABLE + min(pos / PAGE_SIZE, MAX_PAGES - 1u)];
@@ -158,7 +169,6 @@ fn value4(pos: u32, kv_head: u32, column: u32) -> Kv4 {
     return v_cache[slot_of(page_of(pos), pos, kv_head) * HEAD4 + column];
 }
 
-// In the token's chunk: its own value, nothing behind it.
 fn known(v: Kv4, own: Kv4, pos: u32, token_pos: u32) -> Kv4 {
     return select(select(Kv4(), v, pos < token_pos), own, pos == token_pos);
 }
@@ -231,6 +241,38 @@ fn weighted(acc: vec4<f32>, tile: u32, q: u32, chunk: u32, v: Numbers) -> vec4<f
     let u = weights[tile][2u * at + 1u];
     let kept = acc * chunk_keep[tile][at / 4u][at % 4u];
     return kept + w.x * v.a + w.y * v.b + w.z * v.c + w.w * v.d + u.x * v.e + u.y * v.f + u.z * v.g + u.w * v.h;
+}
+
+// Values of a chunk from position pos on; in the token's chunk its own value, nothing behind it.
+fn value_numbers(loaded: Values, own: Kv4, pos: u32, token_pos: u32) -> Numbers {
+    var v = loaded;
+    if (pos + 7u >= token_pos) {
+        v = Values(known(v.a, own, pos, token_pos), known(v.b, own, pos + 1u, token_pos), known(v.c, own, pos + 2u, token_pos),
+            known(v.d, own, pos + 3u, token_pos), known(v.e, own, pos + 4u, token_pos), known(v.f, own, pos + 5u, token_pos),
+            known(v.g, own, pos + 6u, token_pos), known(v.h, own, pos + 7u, token_pos));
+    }
+    return Numbers(unpack_value4(v.a), unpack_value4(v.b), unpack_value4(v.c), unpack_value4(v.d),
+        unpack_value4(v.e), unpack_value4(v.f), unpack_value4(v.g), unpack_value4(v.h));
+}
+
+// Adds a chunk's values times their weights.
+fn add_values(before: Sums, tile: u32, chunk: u32, v: Numbers) -> Sums {
+    var acc = before;
+    acc.a = weighted(acc.a, tile, 0u, chunk, v);
+    if (Q_TILE > 1u) {
+        acc.b = weighted(acc.b, tile, 1u, chunk, v);
+    }
+    if (Q_TILE > 2u) {
+        acc.c = weighted(acc.c, tile, 2u, chunk, v);
+        acc.d = weighted(acc.d, tile, 3u, chunk, v);
+    }
+    if (Q_TILE > 4u) {
+        acc.e = weighted(acc.e, tile, 4u, chunk, v);
+        acc.f = weighted(acc.f, tile, 5u, chunk, v);
+        acc.g = weighted(acc.g, tile, 6u, chunk, v);
+        acc.h = weighted(acc.h, tile, 7u, chunk, v);
+    }
+    return acc;
 }
 
 fn merged(i: u32, chunk: u32, d: u32) -> f32 {
@@ -431,55 +473,24 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
 
     let part_pos = (key_pos + 32u / LANES * lane) % TILE;
     let part = lane * TILE4 + part_pos / 4u;
-    var acc0 = vec4<f32>(0.0);
-    var acc1 = vec4<f32>(0.0);
-    var acc2 = vec4<f32>(0.0);
-    var acc3 = vec4<f32>(0.0);
-    var acc4 = vec4<f32>(0.0);
-    var acc5 = vec4<f32>(0.0);
-    var acc6 = vec4<f32>(0.0);
-    var acc7 = vec4<f32>(0.0);
+    let none = vec4<f32>(0.0);
+    var acc = Sums(none, none, none, none, none, none, none, none);
     var m = LOWEST; // of the chunk whose scores this thread adds up
     var l = 0.0;
     // Loads that are PIPELINED stand under no condition: with one, the driver copies what they bring at a round's end, where it waits for
     // it. Behind the last tile they read one row of page 0 again and again.
     var first = begin; // of the tile whose scores are taken
-    for (var round = 0u; begin <= token_pos && (round <= PIPELINED || first - (PIPELINED + 1u) * stride <= token_pos); round++) {
+    for (var round = 0u; begin <= token_pos && (round < 2u * PIPELINED || first - 2u * PIPELINED * stride <= token_pos); round++) {
         let tile = round % TILES;
-        let more_keys = first <= token_pos && first + stride <= token_pos;
-        let more_values = round > PIPELINED && first - PIPELINED * stride <= token_pos;
-
-        if (round > PIPELINED) {
-            let pos = first - (PIPELINED + 1u) * stride + 8u * chunk;
-            if (pos + 7u >= token_pos) {
-                values = Values(known(values.a, own_value, pos, token_pos), known(values.b, own_value, pos + 1u, token_pos),
-                    known(values.c, own_value, pos + 2u, token_pos), known(values.d, own_value, pos + 3u, token_pos),
-                    known(values.e, own_value, pos + 4u, token_pos), known(values.f, own_value, pos + 5u, token_pos),
-                    known(values.g, own_value, pos + 6u, token_pos), known(values.h, own_value, pos + 7u, token_pos));
-            }
-            let v = Numbers(unpack_value4(values.a), unpack_value4(values.b), unpack_value4(values.c), unpack_value4(values.d),
-                unpack_value4(values.e), unpack_value4(values.f), unpack_value4(values.g), unpack_value4(values.h));
-            acc0 = weighted(acc0, tile, 0u, chunk, v);
-            if (Q_TILE > 1u) {
-                acc1 = weighted(acc1, tile, 1u, chunk, v);
-            }
-            if (Q_TILE > 2u) {
-                acc2 = weighted(acc2, tile, 2u, chunk, v);
-                acc3 = weighted(acc3, tile, 3u, chunk, v);
-            }
-            if (Q_TILE > 4u) {
-                acc4 = weighted(acc4, tile, 4u, chunk, v);
-                acc5 = weighted(acc5, tile, 5u, chunk, v);
-                acc6 = weighted(acc6, tile, 6u, chunk, v);
-                acc7 = weighted(acc7, tile, 7u, chunk, v);
-            }
-            if (PIPELINED == 1u || more_values) {
-                values = load_values(select(0u, value_page, more_values), select(0u, first - PIPELINED * stride + 8u * chunk, more_values), kv_head, value_column);
-                value_page = page_of(first - PIPELINED * stride + stride + 8u * chunk);
-            }
+        if (PIPELINED == 1u && round > 1u) {
+            let v = value_numbers(values, own_value, first - 2u * stride + 8u * chunk, token_pos);
+            acc = add_values(acc, tile, chunk, v);
+            let more = first - stride <= token_pos;
+            values = load_values(select(0u, value_page, more), select(0u, first - stride + 8u * chunk, more), kv_head, value_column);
+            value_page = page_of(first + 8u * chunk);
         }
 
-        if (first <= token_pos) {
+        if (PIPELINED == 0u || first <= token_pos) {
             var k = numbers(keys);
             if (first + key_pos == token_pos) {
                 k = Numbers(heads[Q_TILE][lane][0], heads[Q_TILE][lane][1], heads[Q_TILE][lane][2], heads[Q_TILE][lane][3],
@@ -499,8 +510,9 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
                 scratch[tile * PARTS + 6u * LANES * TILE4 + part][part_pos % 4u] = score_part(6u, lane, k);
                 scratch[tile * PARTS + 7u * LANES * TILE4 + part][part_pos % 4u] = score_part(7u, lane, k);
             }
-            if (PIPELINED == 1u || more_keys) {
-                keys = load_keys(select(0u, key_page, more_keys), select(0u, first + stride + key_pos, more_keys), kv_head, lane);
+            let more = first + stride <= token_pos;
+            if (PIPELINED == 1u || more) {
+                keys = load_keys(select(0u, key_page, more), select(0u, first + stride + key_pos, more), kv_head, lane);
                 key_page = page_of(first + 2u * stride + key_pos);
             }
         }
@@ -508,7 +520,7 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
             workgroupBarrier();
         }
 
-        if (round >= PIPELINED && first - PIPELINED * stride <= token_pos) {
+        if (PIPELINED == 0u || (round > 0u && first - stride <= token_pos)) {
             if (tid < Q_TILE * CHUNKS) {
                 let scored = PIPELINED - tile;
                 let i = tid % CHUNKS;
@@ -533,32 +545,41 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
             }
         }
         workgroupBarrier();
+
+        if (PIPELINED == 0u) {
+            let v = value_numbers(values, own_value, first + 8u * chunk, token_pos);
+            if (first + stride <= token_pos) {
+                values = load_values(value_page, first + stride + 8u * chunk, kv_head, value_column);
+                value_page = page_of(first + 2u * stride + 8u * chunk);
+            }
+            acc = add_values(acc, 0u, chunk, v);
+        }
         first += stride;
     }
 
-    acc0 *= chunk_factor(0u, chunk, column);
+    acc.a *= chunk_factor(0u, chunk, column);
     if (Q_TILE > 1u) {
-        acc1 *= chunk_factor(1u, chunk, column);
+        acc.b *= chunk_factor(1u, chunk, column);
     }
     if (Q_TILE > 2u) {
-        acc2 *= chunk_factor(2u, chunk, column);
-        acc3 *= chunk_factor(3u, chunk, column);
+        acc.c *= chunk_factor(2u, chunk, column);
+        acc.d *= chunk_factor(3u, chunk, column);
     }
     if (Q_TILE > 4u) {
-        acc4 *= chunk_factor(4u, chunk, column);
-        acc5 *= chunk_factor(5u, chunk, column);
-        acc6 *= chunk_factor(6u, chunk, column);
-        acc7 *= chunk_factor(7u, chunk, column);
+        acc.e *= chunk_factor(4u, chunk, column);
+        acc.f *= chunk_factor(5u, chunk, column);
+        acc.g *= chunk_factor(6u, chunk, column);
+        acc.h *= chunk_factor(7u, chunk, column);
     }
-    store_out(acc0, acc1, 0u, num_q, tid, first_head, split, num_splits);
+    store_out(acc.a, acc.b, 0u, num_q, tid, first_head, split, num_splits);
     if (Q_TILE > 2u) {
         workgroupBarrier();
-        store_out(acc2, acc3, 2u, num_q, tid, first_head, split, num_splits);
+        store_out(acc.c, acc.d, 2u, num_q, tid, first_head, split, num_splits);
     }
     if (Q_TILE > 4u) {
         workgroupBarrier();
-        store_out(acc4, acc5, 4u, num_q, tid, first_head, split, num_splits);
+        store_out(acc.e, acc.f, 4u, num_q, tid, first_head, split, num_splits);
         workgroupBarrier();
-        store_out(acc6, acc7, 6u, num_q, tid, first_head, split, num_splits);
+        store_out(acc.g, acc.h, 6u, num_q, tid, first_head, split, num_splits);
     }
 }
