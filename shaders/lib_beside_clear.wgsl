@@ -5,14 +5,12 @@ override EXCHANGE: u32 = 1024u;
 override CLEARED: u32 = 5120u;
 
 const UNSET: u32 = 0x7fc0a5a5u; // as in layer_products.wgsl
-const CLEARED_EACH: u32 = 8u * THREADS; // by a workgroup
+const CLEARING: u32 = THREADS * NUM_KV_HEADS * Q_TILES * BESIDE; // threads
 
 @group(0) @binding(7) var<storage, read_write> x: array<u32>;
 
 fn beside(index: u32, tid: u32) {
-    for (var i = tid; i < CLEARED_EACH; i += THREADS) {
-        if (index * CLEARED_EACH + i < CLEARED) {
-            x[EXCHANGE + 4u + index * CLEARED_EACH + i] = UNSET;
-        }
+    for (var i = index * THREADS + tid; i < CLEARED; i += CLEARING) {
+        x[EXCHANGE + 4u + i] = UNSET;
     }
 }

@@ -28,17 +28,17 @@ func (r *Runner) recordAttention(out *layer) (err error) {
 	next := out.weights.gateUp
 	prefetch, data := r.tuned[tuningKey("gate_up", next)].Prefetch, next.parts[0].data
 	out.decode.attention, err = r.attention(&out.weights, shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size / 16)}}, data,
-		func(int) int { return prefetch })
+		prefetch)
 	return err
 }
 
-// recordClearing records attention that clears layer_products' exchange, for a layer.
+// recordClearing records attention that clears layer_products' exchange, for a layer. One row of workgroups does that, for which the
+// processors have room beside those of a long context (attentionGroups).
 func (r *Runner) recordClearing(w *layerWeights) (attentionSteps, error) {
-	const each = 8 * 256 // words a workgroup
 	s := &r.shape
 	words := s.exchangeWords() - firstExchanged
 	opt := shaders.Options{Clear: true, Consts: map[string]uint32{"EXCHANGE": uint32(s.exchangeAt()), "CLEARED": uint32(words)}}
-	return r.attention(w, opt, r.whole(bufX), func(columns int) int { return (words + each*columns - 1) / (each * columns) })
+	return r.attention(w, opt, r.whole(bufX), 1)
 }
 
 // attentionSteps are decode attention of a layer. A workgroup of few splits has shortQTile query heads: its instructions take longer
@@ -59,13 +59,12 @@ func (a attentionSteps) in(numSplits int) []dispatch {
 	return a.few
 }
 
-// attention records decode attention with beside(columns of the grid) rows of further workgroups, which have binding last and opt's
+// attention records decode attention with so many rows of further workgroups, which have binding last and opt's
 // constants.
-func (r *Runner) attention(w *layerWeights, opt shaders.Options, last gpu.Binding, beside func(columns int) int) (steps attentionSteps, err error) {
+func (r *Runner) attention(w *layerWeights, opt shaders.Options, last gpu.Binding, rows int) (steps attentionSteps, err error) {
 	s := &r.shape
 	record := func(qTile, pipelined int) ([]dispatch, error) {
 		columns := s.NumKeyValueHeads * s.qTiles(qTile)
-		rows := beside(columns)
 		opt := opt
 		opt.Consts = maps.Clone(opt.Consts)
 		maps.Copy(opt.Consts, s.attentionConsts())

@@ -305,8 +305,8 @@ func (c attentionCase) setup(seed uint64, pipelined uint32) *Setup {
 	attnOpt, outOpt, qTiles := c.options(qPad, pipelined)
 	// What is beside: weights to prefetch, or words to clear.
 	beside, wantBeside := make([]byte, 16*nextVectors), Untouched(4*nextVectors)
-	if attnOpt.Clear {
-		for i := range min(clearedWords, c.beside()*c.kvHeads*qTiles*clearedEach) {
+	if attnOpt.Clear && c.beside() > 0 {
+		for i := range clearedWords {
 			wantBeside[clearedAt+4+i] = unsetWord
 		}
 	}
@@ -367,7 +367,6 @@ func (c attentionCase) outKernel() string {
 const (
 	nextVectors             = 5000
 	clearedAt, clearedWords = 100, 5001
-	clearedEach             = 2048 // by a workgroup
 )
 
 func (c attentionCase) beside() int { return c.start % 3 }
