@@ -27,13 +27,13 @@ func (r *Runner) recordDecode(out *layer) error {
 func (r *Runner) recordAttention(out *layer) (err error) {
 	next := out.weights.gateUp
 	prefetch, data := r.tuned[tuningKey("gate_up", next)].Prefetch, next.parts[0].data
-	out.decode.attention, err = r.attention(&out.weights, shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size / 16)}}, data,
-		prefetch)
+	opt := shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size / 16)}}
+	out.decode.attention, err = r.attention(&out.weights, opt, data, prefetch)
 	return err
 }
 
-// recordClearing records attention that clears layer_products' exchange, for a layer. One row of workgroups does that, for which the
-// processors have room beside those of a long context (attentionGroups).
+// recordClearing records attention that clears layer_products' exchange, for a layer. One row of workgroups does that: with 8 KV heads
+// and many splits it makes up attentionGroups.
 func (r *Runner) recordClearing(w *layerWeights) (attentionSteps, error) {
 	s := &r.shape
 	words := s.exchangeWords() - firstExchanged
@@ -59,8 +59,7 @@ func (a attentionSteps) in(numSplits int) []dispatch {
 	return a.few
 }
 
-// attention records decode attention with so many rows of further workgroups, which have binding last and opt's
-// constants.
+// attention records decode attention with so many rows of further workgroups beside, which have binding last and opt's constants.
 func (r *Runner) attention(w *layerWeights, opt shaders.Options, last gpu.Binding, rows int) (steps attentionSteps, err error) {
 	s := &r.shape
 	record := func(qTile, pipelined int) ([]dispatch, error) {
