@@ -1,5 +1,5 @@
 // attn[h] = sum_s part_out[s, h] * exp(m[s,h] - M[h]) / sum_s l[s,h] * exp(m[s,h] - M[h]), M[h] = max_s m[s,h]   (flash-decoding)
-// For a context in many splits, which every workgroup of attn_out would otherwise read again.
+// For a context in many splits, which every workgroup of attn_out would otherwise read again. layer_products has the same for itself.
 // 0 pass_state u32       [3] = number of splits
 // 1 part_out   f32       [MAX_SPLITS, Q_PAD] unnormalised attention output
 // 2 part_ml    vec2<f32> [MAX_SPLITS, NUM_HEADS] largest score m and sum of exponentials l

@@ -8,9 +8,10 @@
 // stored, so that it needs no flag, barrier or order beside it. Attention, in front of this kernel, clears it (lib_beside_clear.wgsl).
 // 0 pass_state vec4<u32> uniform; [0].w = number of splits
 // 1 a          f32       [MAX_SPLITS, Q_PAD] attention output of splits, from ML_BASE on [MAX_SPLITS, NUM_HEADS, 2] largest score and
-//                        sum of exponentials; more than FUSED_SPLITS were combined before, to [Q_PAD]
+//                        sum of exponentials
 // 2 x          u32       bits of f32: [HIDDEN_PAD] residual stream, in place; from EXCHANGE on the exchange: a word that tells that a
-//                        wait was given up, and from FIRST on x behind attention, silu(gate)*up, x behind the MLP
+//                        wait was given up, and from FIRST on x behind attention, silu(gate)*up, x behind the MLP, and the
+//                        attention output [NUM_HEADS*HEAD_DIM], combined from MANY_SPLITS
 // 3 norms      f32       [HIDDEN_PAD] post_attention_layernorm; from NEXT_NORM on input_layernorm of the next layer
 // 4 qkv        f32       [rows of the next layer's q, k and v]; shorter: there is no next layer
 // 5 to 8 weights_attn_out, weights_gate_up, weights_down, weights_qkv: vec4<u32> [rows, K_PAD] bf16, q8 or q4
@@ -25,6 +26,8 @@ override NUM_HEADS: u32 = 16u;
 override HEAD_DIM: u32 = 128u;
 override Q_PAD: u32 = 2048u;
 override FUSED_SPLITS: u32 = 4u;   // at most 4
+override MANY_SPLITS: u32 = 0u;    // 1: there are more than FUSED_SPLITS; workgroups share out the columns to combine, as they do rows, instead of each combining all
+override COMBINERS: u32 = 32u;     // threads that do that, a multiple of 32, at most as many as xs has vectors
 override ML_BASE: u32 = 262144u;
 override XS_STRIDE: u32 = 33u;     // one more than the loads whose inputs are in workgroup memory together, at most; odd, so that both sides spread over the banks
 override XS_VECS: u32 = 9u;        // vectors of a load's inputs there, with INPUT_SUMS one more
@@ -38,6 +41,11 @@ const UNSET: u32 = 0x7fc0a5a5u; // a NaN that no arithmetic makes
 const FIRST: u32 = EXCHANGE + 4u;
 const MLP_AT: u32 = FIRST + HIDDEN;
 const OUT_AT: u32 = MLP_AT + INTERMEDIATE;
+const ATTENTION_AT: u32 = OUT_AT + HIDDEN;
+const COLUMNS: u32 = 32u; // that a workgroup combines at a time
+const COMBINED_COLUMNS: u32 = NUM_HEADS * HEAD_DIM;
+const LANES: u32 = COMBINERS / COLUMNS;
+const LOWEST: f32 = -1e30;
 const SQUARE_PARTS: u32 = 32u;
 const SQUARE_VECS: u32 = SQUARE_PARTS / 4u;
 
@@ -137,8 +145,11 @@ fn statistics4(head: u32, which: u32) -> vec4<f32> {
 
 // Loops over the splits would be unrolled, and the kernel no longer fit into the instruction cache beside attention.
 fn prepare_attn_out(tid: u32) {
+    if (MANY_SPLITS == 1u) {
+        return;
+    }
     given_up = atomicLoad(&x[EXCHANGE]); // behind the first loads, in front of which all would wait for it
-    num_splits = select(max(pass_state[0].w, 1u), 1u, pass_state[0].w > FUSED_SPLITS);
+    num_splits = clamp(pass_state[0].w, 1u, FUSED_SPLITS);
     if (num_splits > 1u) {
         for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
             let tops = statistics4(h, 0u);
@@ -159,14 +170,23 @@ fn combined(k: u32, first: f32) -> f32 {
 }
 
 fn inputs_attn_out(k: vec4<u32>) -> vec4<u32> {
+    if (MANY_SPLITS == 1u) {
+        return poll(ATTENTION_AT + k);
+    }
     return bitcast<vec4<u32>>(vec4<f32>(a[k.x], a[k.y], a[k.z], a[k.w]));
 }
 
 fn again_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+    if (MANY_SPLITS == 1u) {
+        return poll_again(ATTENTION_AT + k, bits);
+    }
     return bits;
 }
 
 fn settle_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+    if (MANY_SPLITS == 1u) {
+        return wait(ATTENTION_AT + k, bits);
+    }
     if (num_splits == 1u) {
         return bits;
     }
@@ -288,14 +308,71 @@ fn next_load_qkv(group: u32, tid: u32, n: u32) -> RowLoads {
     return none;
 }
 
+struct Splits { // four of a lane: statistics of the column's head and outputs
+    m: vec4<f32>,
+    l: vec4<f32>,
+    x: vec4<f32>,
+}
+
+fn splits4(first: u32, column: u32) -> Splits {
+    let s = min(vec4<u32>(first) + LANES * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(num_splits - 1u));
+    let ml = ML_BASE + 2u * (s * NUM_HEADS + column / HEAD_DIM);
+    let at = s * Q_PAD + column;
+    return Splits(vec4<f32>(a[ml.x], a[ml.y], a[ml.z], a[ml.w]), vec4<f32>(a[ml.x + 1u], a[ml.y + 1u], a[ml.z + 1u], a[ml.w + 1u]),
+        vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]));
+}
+
+// Largest score, sum of exponentials and output, both by that score, of a column in the splits of two lanes.
+fn joined(a_part: vec4<f32>, b_part: vec4<f32>) -> vec4<f32> {
+    let m = max(a_part.x, b_part.x);
+    return vec4<f32>(m, exp(a_part.x - m) * a_part.yzw + exp(b_part.x - m) * b_part.yzw);
+}
+
+// Combines this workgroup's columns of attention, COLUMNS at a time, in order of the splits: lanes of as many threads share these out.
+fn combine(group: u32, tid: u32) {
+    num_splits = clamp(pass_state[0].w, 1u, ML_BASE / Q_PAD);
+    let lane = tid / COLUMNS;
+    for (var begin = group * COLUMNS; begin < COMBINED_COLUMNS; begin += GROUPS * COLUMNS) {
+        let column = begin + tid % COLUMNS;
+        if (tid < COMBINERS) {
+            var part = vec4<f32>(LOWEST, 0.0, 0.0, 0.0);
+            for (var first = lane; first < num_splits; first += 4u * LANES) {
+                let s = splits4(first, min(column, COMBINED_COLUMNS - 1u));
+                let in_use = vec4<u32>(first) + LANES * vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(num_splits);
+                let m = select(vec4<f32>(LOWEST), s.m, in_use);
+                let top = max(max(m.x, m.y), max(m.z, m.w));
+                let factors = select(vec4<f32>(0.0), exp(m - top), in_use);
+                part = joined(part, vec4<f32>(top, dot(s.l, factors), dot(s.x, factors), 0.0));
+            }
+            xs[tid / XS_STRIDE][tid % XS_STRIDE] = part;
+        }
+        workgroupBarrier();
+        if (tid < COLUMNS && column < COMBINED_COLUMNS) {
+            var all = xs[tid / XS_STRIDE][tid % XS_STRIDE];
+            for (var i = tid + COLUMNS; i < COMBINERS; i += COLUMNS) {
+                all = joined(all, xs[i / XS_STRIDE][i % XS_STRIDE]);
+            }
+            put(ATTENTION_AT + column, all.z / all.y);
+        }
+        workgroupBarrier();
+    }
+    given_up = atomicLoad(&x[EXCHANGE]);
+    polls_left = select(MAX_POLLS, 0u, given_up != 0u);
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let zero = num_groups.z - 1u;
-    run_attn_out(group.x, tid, zero);
-    if (is_idle_attn_out(group.x)) {
-        given_up = atomicLoad(&x[EXCHANGE]); // where prepare_attn_out was not called
+    if (MANY_SPLITS == 1u) {
+        combine(group.x, tid);
     }
-    polls_left = select(MAX_POLLS, 0u, given_up != 0u);
+    run_attn_out(group.x, tid, zero);
+    if (MANY_SPLITS == 0u) {
+        if (is_idle_attn_out(group.x)) {
+            given_up = atomicLoad(&x[EXCHANGE]); // where prepare_attn_out was not called
+        }
+        polls_left = select(MAX_POLLS, 0u, given_up != 0u);
+    }
     run_gate_up(group.x, tid, zero);
     run_down(group.x, tid, zero);
     if (arrayLength(&qkv) >= NUM_ROWS_QKV) {

@@ -86,6 +86,9 @@ const (
 	fewProductRows = 4 // of a thread, unless measured to be better
 	maxDepth       = 4
 	squareParts    = 32 // layer_products' SQUARE_PARTS
+
+	combinedColumns = 32  // its COLUMNS
+	maxCombiners    = 256 // of which each has four of 32 splits
 )
 
 // productsPlan is a shape with what its spreads come to in workgroup memory.
@@ -295,6 +298,9 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 		}
 	}
 	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(plan.shareBytes/16)
-	consts["XS_STRIDE"], consts["XS_VECS"] = uint32(stageLoads+1), uint32(loadVectors(weight, s.Halves))
+	vectors := loadVectors(weight, s.Halves)
+	stride := max(stageLoads, combinedColumns/vectors) + 1 // combine has its columns there
+	consts["XS_STRIDE"], consts["XS_VECS"] = uint32(stride), uint32(vectors)
+	consts["COMBINERS"] = uint32(min(s.Workgroup, maxCombiners, stride*vectors) / combinedColumns * combinedColumns)
 	return s, true
 }

@@ -124,7 +124,7 @@ func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
 	if err != nil {
 		return MatvecShape{}, rows, err
 	}
-	want, err := r.productsOutput(p.split[:1])
+	want, err := r.productsOutput(p.few[:1])
 	if err != nil {
 		return MatvecShape{}, rows, err
 	}

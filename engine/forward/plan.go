@@ -302,7 +302,9 @@ func (s *shape) normBytes() uint64 { return uint64(roundUp(4*s.hiddenPad, bindAl
 // was given up, three that nobody uses, and the numbers that it hands on, each unsetWord until it is there.
 func (s *shape) exchangeAt() int { return s.maxTokens * s.hiddenPad }
 
-func (s *shape) exchangeWords() int { return firstExchanged + 2*s.HiddenSize + s.IntermediateSize }
+func (s *shape) exchangeWords() int {
+	return firstExchanged + 2*s.HiddenSize + s.IntermediateSize + s.QDim()
+}
 
 func (s *shape) pageTableOffset() uint64 {
 	return stateBytes + uint64(roundUp(4*s.maxTokens, bindAlignment))

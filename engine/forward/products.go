@@ -15,9 +15,9 @@ import (
 
 // layerProducts are the recorded dispatches, one a layer, of one shape.
 type layerProducts struct {
-	shape    shaders.ProductsShape
-	split    []dispatch // by layer, behind up to fusedSplits splits
-	combined []dispatch // behind combine_splits
+	shape shaders.ProductsShape
+	few   []dispatch // by layer, behind up to fusedSplits splits
+	many  []dispatch // behind more, which it combines itself; empty until it is used
 }
 
 const (
@@ -73,7 +73,16 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 		}
 		r.clearing = append(r.clearing, d)
 	}
-	p := &layerProducts{shape: shape}
+	few, err := r.recordLayers(opt)
+	if err != nil {
+		return nil, err
+	}
+	return &layerProducts{shape: shape, few: few}, nil
+}
+
+// recordLayers records layer_products with those options, a dispatch a layer.
+func (r *Runner) recordLayers(opt shaders.Options) (layers []dispatch, err error) {
+	groups := opt.Consts["GROUPS"]
 	for i := range r.layers {
 		w, next, nextQKV := &r.layers[i].weights, &r.layers[i].weights, gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
 		norms := w.postNorm
@@ -81,7 +90,7 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 			next, nextQKV = &r.layers[i+1].weights, r.whole(bufQKV)
 			norms.Size += r.shape.normBytes() // and the next layer's input_layernorm
 		}
-		bindings := []gpu.Binding{r.state(), {}, r.whole(bufX), norms, nextQKV}
+		bindings := []gpu.Binding{r.state(), r.whole(bufSplits), r.whole(bufX), norms, nextQKV}
 		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
 		for _, m := range parts {
 			bindings = append(bindings, m.data)
@@ -89,27 +98,21 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 		for _, m := range parts {
 			bindings = m.withScales(bindings)
 		}
-		for _, input := range []struct {
-			buf  int
-			list *[]dispatch
-		}{{bufSplits, &p.split}, {bufAttn, &p.combined}} {
-			bindings[1] = r.whole(input.buf)
-			d, err := r.dispatch(productsName, opt, func(passSize) [3]uint32 { return [3]uint32{uint32(shape.Groups), 1, 1} }, bindings...)
-			if err != nil {
-				return nil, err
-			}
-			*input.list = append(*input.list, d)
+		d, err := r.dispatch(productsName, opt, func(passSize) [3]uint32 { return [3]uint32{groups, 1, 1} }, bindings...)
+		if err != nil {
+			return nil, err
 		}
+		layers = append(layers, d)
 	}
-	return p, nil
+	return layers, nil
 }
 
 // behind are a layer's products behind its attention in so many splits.
 func (p *layerProducts) behind(layer, numSplits int) []dispatch {
 	if numSplits > fusedSplits {
-		return p.combined[layer : layer+1]
+		return p.many[layer : layer+1]
 	}
-	return p.split[layer : layer+1]
+	return p.few[layer : layer+1]
 }
 
 // productsOptions are the kernel's for this model, with the shape's spreads filled in; ok is false when a shape does not fit the device.
@@ -145,10 +148,20 @@ func (s *shape) products() []shaders.Product {
 func (s *shape) coefBytes() int { return 16 * s.NumAttentionHeads }
 
 // useProducts has decode passes use p from now on; nil: five dispatches a layer.
-func (r *Runner) useProducts(p *layerProducts) {
+func (r *Runner) useProducts(p *layerProducts) error {
+	if p != nil && p.many == nil {
+		opt, _, _ := r.productsOptions(p.shape)
+		opt.Consts["MANY_SPLITS"] = 1
+		many, err := r.recordLayers(opt)
+		if err != nil {
+			return err
+		}
+		p.many = many
+	}
 	r.products = p
 	clear(r.decode)
 	clear(r.decodeAhead)
+	return nil
 }
 
 // restoreProducts records the shape that an earlier tuning chose, if it chose one that fits.
@@ -159,10 +172,10 @@ func (r *Runner) restoreProducts() error {
 	}
 	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead, Together: v.Together}
 	p, err := r.recordProducts(shape)
-	if p != nil { // a damaged tuning file might say anything
-		r.useProducts(p)
+	if p == nil { // a damaged tuning file might say anything
+		return err
 	}
-	return err
+	return r.useProducts(p)
 }
 
 func (r *Runner) productsKey() string { return tuningKey(productsName, r.layers[0].weights.gateUp) }
@@ -175,7 +188,7 @@ func (r *Runner) gaveUp() (bool, error) {
 	}
 	up, err := r.waitGivenUp()
 	if up {
-		r.useProducts(nil)
+		err = r.useProducts(nil)
 	}
 	return up, err
 }
@@ -226,9 +239,8 @@ var (
 // product, product by product. It returns that shape's dispatches (nil: five dispatches a layer are as fast), with the measurements, the
 // first of which is of five dispatches; a row's time is that of a step without lm_head.
 func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
-	r.useProducts(nil)
-	if !r.fuses() {
-		return nil, nil, nil
+	if err := r.useProducts(nil); err != nil || !r.fuses() {
+		return nil, nil, err
 	}
 	first, second := &r.layers[0].decode, &r.layers[1].decode
 	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV))
@@ -485,7 +497,7 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 
 // tryProducts tells whether all workgroups run at the same time. A result that is wrong is an error.
 func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
-	got, err := r.productsOutput(p.split[:1])
+	got, err := r.productsOutput(p.few[:1])
 	if err != nil {
 		return false, err
 	}

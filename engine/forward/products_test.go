@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
+	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
 	"github.com/qwen-wgpu/qwen-wgpu/internal/goldentest"
@@ -65,6 +66,14 @@ func TestLayerProductsGiveUp(t *testing.T) {
 	config := goldentest.RandomConfig(30)
 	config.NumHiddenLayers, config.HiddenSize = 2, 256
 	dir := goldentest.ModelOf(t, config, 30, weights.BF16)
+	t.Run("few splits", func(t *testing.T) { testGiveUp(t, dev, dir) })
+	t.Run("many splits", func(t *testing.T) {
+		defer forward.Splitting(1, 2, 1)()
+		testGiveUp(t, dev, dir)
+	})
+}
+
+func testGiveUp(t *testing.T, dev gpu.Device, dir string) {
 	ids := []int32{1, 2, 3, 4, 5, 6, 7, 8}
 	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
 	plain := open(t, dev, dir, opt)

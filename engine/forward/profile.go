@@ -133,7 +133,7 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 			if i+1 < len(r.layers) {
 				use.bytes += r.layers[i+1].weights.qkv.bytes()
 			}
-			uses[p.split[i].group], uses[p.combined[i].group] = use, use
+			uses[p.few[i].group], uses[p.many[i].group] = use, use
 		}
 	}
 	product(lmHead, r.head, s.HiddenSize, 1, r.lmHeadSteps)

@@ -157,7 +157,9 @@ func (r *Runner) decodeSegments(numSplits int, products *layerProducts) []segmen
 		}
 		if numSplits > fusedSplits {
 			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)
-			attention = slices.Concat(attention, r.combineSteps)
+			if products == nil {
+				attention = slices.Concat(attention, r.combineSteps)
+			}
 		}
 		if products != nil {
 			if i == 0 {

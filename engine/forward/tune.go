@@ -126,8 +126,7 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 		more, err = r.tunePrefetch(rounds)
 		rows = append(rows, more...)
 	}
-	r.useProducts(products) // and forget passes that were recorded before
-	return rows, err
+	return rows, cmp.Or(err, r.useProducts(products)) // which forgets passes that were recorded before
 }
 
 func fastest(rows []TuneRow) float64 {

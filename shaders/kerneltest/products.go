@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
@@ -61,6 +62,9 @@ var productsCases = []productsCase{
 	{weight: "q8", heads: 3, headDim: 100, hidden: 800, inter: 1300, qkv: 440, workgroup: 160, splits: 2, loads: 2, random: true, ahead: shaders.AheadBehind, together: true},
 	{weight: "q4", heads: 5, headDim: 128, hidden: 640, inter: 2000, qkv: 900, workgroup: 160, splits: 1, loads: 2, random: true, ahead: shaders.AheadWithin},
 	{weight: "q4", heads: 4, headDim: 128, hidden: 1280, inter: 900, qkv: 770, workgroup: 192, splits: 3, loads: 2, random: true, ahead: shaders.AheadWithin, together: true},
+	{weight: "bf16", heads: 3, headDim: 40, hidden: 96, inter: 64, qkv: 100, workgroup: 64, splits: 16, loads: 1},
+	{weight: "q8", heads: 7, headDim: 100, hidden: 260, inter: 300, qkv: 140, workgroup: 160, splits: 128, loads: 2, ahead: shaders.AheadWithin},
+	{weight: "q4", heads: 2, headDim: 128, hidden: 160, inter: 96, qkv: 70, workgroup: 256, splits: 64, loads: 2, last: true, ahead: shaders.AheadWithin, together: true},
 }
 
 func (c productsCase) named() Case {
@@ -78,32 +82,28 @@ func (c productsCase) setup() *Setup {
 	x := Rows(rng, 1, c.hidden, hiddenPad, 2)
 	x[c.hidden/2] = 400
 	postNorm, nextNorm := Rows(rng, 1, c.hidden, hiddenPad, 1), Rows(rng, 1, c.hidden, hiddenPad, 1)
-	fused := c.splits
-	if c.splits > fusedSplits {
-		fused = 1
-	}
 	// The splits' outputs, then their statistics, as attention leaves them.
 	mlBase := maxSplits * qPad
 	a := make([]float32, mlBase+2*maxSplits*c.heads)
 	attn := make([]float64, qDim)
 	for h := range c.heads {
-		var m, l [fusedSplits]float64
+		var m, l [maxSplits]float64
 		largest := math.Inf(-1)
-		for s := range fused {
+		for s := range c.splits {
 			at := mlBase + 2*(s*c.heads+h)
 			a[at], a[at+1] = float32(3*rng.NormFloat64()), float32(1+rng.Float64())
 			m[s], l[s] = float64(a[at]), float64(a[at+1])
 			largest = math.Max(largest, m[s])
 		}
 		sum := 0.0
-		for s := range fused {
+		for s := range c.splits {
 			sum += l[s] * math.Exp(m[s]-largest)
 		}
 		for d := range c.headDim {
-			for s := range fused {
+			for s := range c.splits {
 				v := float32(rng.NormFloat64())
 				a[s*qPad+h*c.headDim+d] = v
-				if factor := math.Exp(m[s]-largest) / sum; fused > 1 {
+				if factor := math.Exp(m[s]-largest) / sum; c.splits > 1 {
 					attn[h*c.headDim+d] += float64(v) * factor
 				} else {
 					attn[h*c.headDim+d] = float64(v)
@@ -131,13 +131,18 @@ func (c productsCase) setup() *Setup {
 	product(wantQKV, qkv, hiddenPad, normed(out, nextNorm))
 
 	// x, with what has been handed on behind it.
-	exchange := make([]byte, 4*(firstExchanged+2*c.hidden+c.inter))
+	exchange := make([]byte, 4*(firstExchanged+2*c.hidden+c.inter+qDim))
 	for i := firstExchanged; i < len(exchange)/4; i++ {
 		binary.LittleEndian.PutUint32(exchange[4*i:], unsetWord)
 	}
 	wantX := Untouched(hiddenPad)
 	copy(wantX, out)
-	handed := append(append(append(make([]float64, firstExchanged), middle...), mlp...), out...)
+	handed, many := slices.Concat(make([]float64, firstExchanged), middle, mlp, out), uint32(0)
+	if c.splits > fusedSplits {
+		handed, many = append(handed, attn...), 1
+	} else {
+		handed = append(handed, Untouched(qDim)...)
+	}
 	size := c.qkv + 5
 	if c.last {
 		size, wantQKV = 1, Untouched(1)
@@ -148,7 +153,7 @@ func (c productsCase) setup() *Setup {
 	opt := shaders.Options{Weight: c.weight, Floats: map[string]float32{"EPS": eps}, Consts: map[string]uint32{
 		"HIDDEN": uint32(c.hidden), "INTERMEDIATE": uint32(c.inter), "NUM_HEADS": uint32(c.heads), "HEAD_DIM": uint32(c.headDim),
 		"Q_PAD": uint32(qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(mlBase),
-		"EXCHANGE": uint32(hiddenPad), "NEXT_NORM": uint32(hiddenPad),
+		"EXCHANGE": uint32(hiddenPad), "NEXT_NORM": uint32(hiddenPad), "MANY_SPLITS": many,
 	}}
 	products := []shaders.Product{
 		{Name: "attn_out", Rows: c.hidden, K: qDim, KPad: qPad},
