@@ -1,21 +1,21 @@
-// All products between two attentions in one dispatch: o_proj, gate_proj and up_proj, down_proj of a layer, then q|k|v of the next,
-// with residuals, norms and SiLU as in attn_out, rmsnorm_gate_up, residual_proj and rmsnorm_qkv.
+// Layers from their attention, or from behind it, on: o_proj, gate_proj and up_proj, down_proj, then q|k|v of the next layer, with residuals,
+// norms and SiLU as in attn_out, rmsnorm_gate_up, residual_proj and rmsnorm_qkv. What is in front of them is lib_front_attention.wgsl,
+// attention, so that a dispatch goes from layer to layer, or lib_front_splits.wgsl, what joins the splits of the dispatch before.
 // The grid stays on the device: each workgroup computes its rows of a product, stores them and goes on to the next product, whose
 // first weights it loads while it waits for the other workgroups' rows. So all workgroups must run at the same time, which WebGPU
 // does not promise: forward tries a grid before it uses it, waiting is bounded, and a row that did not come in time is a NaN,
 // which reaches the token drawn; the pass is then repeated without this kernel.
 // Rows go through atomics, since WGSL promises nothing else across workgroups: each number of the exchange is UNSET until it is
-// stored, so that it needs no flag, barrier or order beside it. Attention, in front of this kernel, clears it (lib_beside_clear.wgsl).
+// stored, so that it needs no flag, barrier or order beside it. A layer has a place of its own there, and each dispatch clears those of
+// the dispatch before, but for the q, k and v that it reads itself.
 // 0 pass_state vec4<u32> uniform; [0].w = number of splits
-// 1 a          f32       [MAX_SPLITS, Q_PAD] attention output of splits, from ML_BASE on [MAX_SPLITS, NUM_HEADS, 2] largest score and
-//                        sum of exponentials
-// 2 x          u32       bits of f32: [HIDDEN_PAD] residual stream, in place; from EXCHANGE on the exchange: a word that tells that a
-//                        wait was given up, and from FIRST on x behind attention, silu(gate)*up, x behind the MLP, and the
-//                        attention output [NUM_HEADS*HEAD_DIM], combined from MANY_SPLITS
-// 3 norms      f32       [HIDDEN_PAD] post_attention_layernorm; from NEXT_NORM on input_layernorm of the next layer
-// 4 qkv        f32       [rows of the next layer's q, k and v]; shorter: there is no next layer
-// 5 to 8 weights_attn_out, weights_gate_up, weights_down, weights_qkv: vec4<u32> [rows, K_PAD] bf16, q8 or q4
-// 9 to 12 scales of these  u32  f16 pairs, with q8 and q4 only
+// 1 layers     vec4<u32> uniform; [layers of the dispatch, LAYER_VECS] see the constants *_VEC
+// 2 x          u32       bits of f32: [HIDDEN_PAD] residual stream, in place
+// 3 exchange   u32       [0] tells that a wait was given up; at a layer's place bits of f32: x behind attention, silu(gate)*up, x behind the
+//                        MLP, attention output [NUM_HEADS*HEAD_DIM] and its splits, from QKV_AT on the next layer's q, k and v
+// 4 norms      f32       gains of all norms
+// 5 weights    vec4<u32> bf16, q8 or q4 [rows, K_PAD] of each matrix
+// From 6 on what is in front needs; the last: scales of the weights  u32  f16 pairs, with q8 and q4 only
 // Grid: GROUPS workgroups, all at the same time, in x. Accumulates in f32. Parity test: kerneltest "layer_products".
 
 override GROUPS: u32 = 1u;         // workgroups of the grid
@@ -24,50 +24,44 @@ override HIDDEN: u32 = 1024u;
 override INTERMEDIATE: u32 = 3072u;
 override NUM_HEADS: u32 = 16u;
 override HEAD_DIM: u32 = 128u;
-override Q_PAD: u32 = 2048u;
-override FUSED_SPLITS: u32 = 4u;   // at most 4
-override MANY_SPLITS: u32 = 0u;    // 1: there are more than FUSED_SPLITS; workgroups share out the columns to combine, as they do rows, instead of each combining all
-override COMBINERS: u32 = 32u;     // threads that do that, a multiple of 32, at most as many as xs has vectors
-override ML_BASE: u32 = 262144u;
 override XS_STRIDE: u32 = 33u;     // one more than the loads whose inputs are in workgroup memory together, at most; odd, so that both sides spread over the banks
 override XS_VECS: u32 = 9u;        // vectors of a load's inputs there, with INPUT_SUMS one more
-override SHARES_SIZE: u32 = 576u;  // vectors of two blocks' shares, at most
-override EXCHANGE: u32 = 1024u;    // a multiple of 4
-override NEXT_NORM: u32 = 1024u;
+override SCRATCH_SIZE: u32 = 512u; // vectors of two blocks' shares, at most, or of what attention needs
+override QKV_AT: u32 = 7168u;      // in a layer's place, behind the attention output
+override ALL_VECS: u32 = 16u;      // of layers: LAYER_VECS for each layer of the longest dispatch
 override MAX_POLLS: u32 = 32768u;  // of a thread, in all, before it gives up
 override EPS: f32 = 1e-6;
 
 const UNSET: u32 = 0x7fc0a5a5u; // a NaN that no arithmetic makes
-const FIRST: u32 = EXCHANGE + 4u;
-const MLP_AT: u32 = FIRST + HIDDEN;
+const MLP_AT: u32 = HIDDEN; // in a layer's place, as the next two
 const OUT_AT: u32 = MLP_AT + INTERMEDIATE;
 const ATTENTION_AT: u32 = OUT_AT + HIDDEN;
-const COLUMNS: u32 = 32u; // that a workgroup combines at a time
-const COMBINED_COLUMNS: u32 = NUM_HEADS * HEAD_DIM;
-const LANES: u32 = COMBINERS / COLUMNS;
-const LOWEST: f32 = -1e30;
+const LAYER_VECS: u32 = 16u;
+const PLACE_VEC: u32 = 0u;   // its place; where from there, modulo 2^32, x of the layer before and this layer's q, k and v are; 1: there is a next layer
+const WEIGHTS_VEC: u32 = 1u; // where in weights o_proj, gate_up_proj, down_proj and the next layer's qkv_proj are
+const SCALES_VEC: u32 = 2u;  // likewise in scales
+const NORMS_VEC: u32 = 3u;   // where in norms post_attention_layernorm, the next layer's input_layernorm and this layer's q_norm and k_norm are
+const CACHE_VEC: u32 = 4u;   // where in k_cache and v_cache the layer's are
+const RUN_VEC: u32 = 5u;     // layers of the dispatch, with its first; from where to where it clears the exchange: with attention in front,
+const SPLITS_VEC: u32 = 6u;  // with splits
 const SQUARE_PARTS: u32 = 32u;
 const SQUARE_VECS: u32 = SQUARE_PARTS / 4u;
 
 @group(0) @binding(0) var<uniform> pass_state: array<vec4<u32>, 2>;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<uniform> layers: array<vec4<u32>, ALL_VECS>;
 @group(0) @binding(2) var<storage, read_write> x: array<atomic<u32>>;
-@group(0) @binding(3) var<storage, read> norms: array<f32>;
-@group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
-@group(0) @binding(5) var<storage, read> weights_attn_out: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read> weights_gate_up: array<vec4<u32>>;
-@group(0) @binding(7) var<storage, read> weights_down: array<vec4<u32>>;
-@group(0) @binding(8) var<storage, read> weights_qkv: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> exchange: array<atomic<u32>>;
+@group(0) @binding(4) var<storage, read> norms: array<f32>;
+@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>;
 
 var<workgroup> xs: array<array<vec4<f32>, XS_STRIDE>, XS_VECS>; // [XS_VECS, XS_STRIDE] vector j of each load of the stage; with INPUT_SUMS also a sum of each
-var<workgroup> shares: array<vec4<f32>, SHARES_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows
+var<workgroup> scratch: array<vec4<f32>, SCRATCH_SIZE>; // [2, BLOCK_ROWS, SHARE_STRIDE] what threads have of a block's rows; before, attention's
 var<workgroup> part_sq: array<f32, WORKGROUP_SIZE>;
 var<workgroup> sums_sq: array<vec4<f32>, SQUARE_VECS>;
-var<workgroup> coefs: array<vec4<f32>, NUM_HEADS>;    // factors of the splits in a head's output
+var<private> layer_at: u32; // the layer in layers
 var<private> squares: f32;
 var<private> polls_left: u32;
 var<private> given_up: u32; // not 0: a wait was given up, so that none is worth while
-var<private> num_splits: u32;
 var<private> kept: u32; // the bits of the residual of the row that this thread will store
 
 fn share_squares(tid: u32) {
@@ -93,31 +87,33 @@ fn all_squares() -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-fn put(at: u32, value: f32) {
+// Number n of the layer's place.
+fn put(n: u32, value: f32) {
     let bits = bitcast<u32>(value);
-    atomicStore(&x[at], select(bits, 0x7fc00000u, bits == UNSET));
+    atomicStore(&exchange[layers[layer_at + PLACE_VEC].x + n], select(bits, 0x7fc00000u, bits == UNSET));
 }
 
-fn poll(at: vec4<u32>) -> vec4<u32> {
-    return vec4<u32>(atomicLoad(&x[at.x]), atomicLoad(&x[at.y]), atomicLoad(&x[at.z]), atomicLoad(&x[at.w]));
+fn poll(numbers: vec4<u32>) -> vec4<u32> {
+    let n = numbers + layers[layer_at + PLACE_VEC].x;
+    return vec4<u32>(atomicLoad(&exchange[n.x]), atomicLoad(&exchange[n.y]), atomicLoad(&exchange[n.z]), atomicLoad(&exchange[n.w]));
 }
 
 // Polls once more what was not there.
-fn poll_again(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+fn poll_again(numbers: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     if (any(bits == vec4<u32>(UNSET))) {
-        return poll(at);
+        return poll(numbers);
     }
     return bits;
 }
 
 // Polls again until all four are there, or gives up.
-fn wait(at: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
+fn wait(numbers: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
     var v = bits;
     while (any(v == vec4<u32>(UNSET)) && polls_left > 0u) {
         polls_left -= 1u;
-        v = poll(at);
+        v = poll(numbers);
         if (polls_left == 0u) {
-            atomicStore(&x[EXCHANGE], 1u);
+            atomicStore(&exchange[0], 1u);
         }
     }
     return v;
@@ -131,67 +127,32 @@ var<private> loads_1: RowLoads;
 var<private> loads_2: RowLoads;
 var<private> loads_3: RowLoads;
 
+// Whether a wait was given up before, when there is no use in waiting.
+fn look_back() {
+    given_up = atomicLoad(&exchange[0]);
+    polls_left = select(MAX_POLLS, 0u, given_up != 0u);
+}
+
+// The places of the dispatch before are UNSET again: nobody reads or stores what is there before the next pass.
+fn clear_places(range: vec2<u32>, group: u32, tid: u32) {
+    for (var i = range.x + group * WORKGROUP_SIZE + tid; i < range.y; i += GROUPS * WORKGROUP_SIZE) {
+        atomicStore(&exchange[i], UNSET);
+    }
+}
+
+//#include front
+
 //#instance attn_out weight dot rows product
 //#instance gate_up weight dot rows product
 //#instance down weight dot rows product
 //#instance qkv weight dot rows product
 
-// Where statistic `which` of a head is for four splits; past the last the last.
-fn statistics4(head: u32, which: u32) -> vec4<f32> {
-    let split = min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(num_splits - 1u));
-    let at = ML_BASE + 2u * (split * NUM_HEADS + head) + which;
-    return vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
+fn first_weight_attn_out() -> u32 {
+    return layers[layer_at + WEIGHTS_VEC].x;
 }
 
-// Loops over the splits would be unrolled, and the kernel no longer fit into the instruction cache beside attention.
-fn prepare_attn_out(tid: u32) {
-    if (MANY_SPLITS == 1u) {
-        return;
-    }
-    given_up = atomicLoad(&x[EXCHANGE]); // behind the first loads, in front of which all would wait for it
-    num_splits = clamp(pass_state[0].w, 1u, FUSED_SPLITS);
-    if (num_splits > 1u) {
-        for (var h = tid; h < NUM_HEADS; h += WORKGROUP_SIZE) {
-            let tops = statistics4(h, 0u);
-            let factors = exp(tops - max(max(tops.x, tops.y), max(tops.z, tops.w)));
-            let in_use = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(num_splits);
-            let parts = select(vec4<f32>(0.0), statistics4(h, 1u) * factors, in_use);
-            coefs[h] = select(vec4<f32>(0.0), factors, in_use) / ((parts.x + parts.y) + (parts.z + parts.w));
-        }
-    }
-    workgroupBarrier();
-}
-
-// Number k of the output: that of split 0 is there already.
-fn combined(k: u32, first: f32) -> f32 {
-    let last = num_splits - 1u;
-    let splits = vec4<f32>(first, a[k + Q_PAD], a[k + min(2u, last) * Q_PAD], a[k + min(3u, last) * Q_PAD]);
-    return dot(splits, coefs[min(k / HEAD_DIM, NUM_HEADS - 1u)]);
-}
-
-fn inputs_attn_out(k: vec4<u32>) -> vec4<u32> {
-    if (MANY_SPLITS == 1u) {
-        return poll(ATTENTION_AT + k);
-    }
-    return bitcast<vec4<u32>>(vec4<f32>(a[k.x], a[k.y], a[k.z], a[k.w]));
-}
-
-fn again_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
-    if (MANY_SPLITS == 1u) {
-        return poll_again(ATTENTION_AT + k, bits);
-    }
-    return bits;
-}
-
-fn settle_attn_out(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
-    if (MANY_SPLITS == 1u) {
-        return wait(ATTENTION_AT + k, bits);
-    }
-    if (num_splits == 1u) {
-        return bits;
-    }
-    let first = bitcast<vec4<f32>>(bits);
-    return bitcast<vec4<u32>>(vec4<f32>(combined(k.x, first.x), combined(k.y, first.y), combined(k.z, first.z), combined(k.w, first.w)));
+fn first_scale_attn_out() -> u32 {
+    return layers[layer_at + SCALES_VEC].x;
 }
 
 fn gains_attn_out(k: vec4<u32>) -> vec4<f32> {
@@ -199,34 +160,51 @@ fn gains_attn_out(k: vec4<u32>) -> vec4<f32> {
 }
 
 fn keep_attn_out(row: u32) {
-    kept = atomicLoad(&x[row]);
+    if (layer_at == 0u) {
+        kept = atomicLoad(&x[row]);
+    } else {
+        kept = poll(vec4<u32>(layers[layer_at + PLACE_VEC].y + row)).x;
+    }
 }
 
 fn store_attn_out(row: u32, sum: f32, unused: f32) {
-    put(FIRST + row, bitcast<f32>(kept) + sum);
+    var before = kept;
+    if (layer_at > 0u) {
+        before = wait(vec4<u32>(layers[layer_at + PLACE_VEC].y + row), vec4<u32>(kept)).x;
+    }
+    put(row, bitcast<f32>(before) + sum);
 }
 
 fn next_load_attn_out(group: u32, tid: u32, n: u32) -> RowLoads {
     return first_load_gate_up(group, tid, n);
 }
 
+fn first_weight_gate_up() -> u32 {
+    return layers[layer_at + WEIGHTS_VEC].y;
+}
+
+fn first_scale_gate_up() -> u32 {
+    return layers[layer_at + SCALES_VEC].y;
+}
+
 fn prepare_gate_up(tid: u32) {
 }
 
 fn inputs_gate_up(k: vec4<u32>) -> vec4<u32> {
-    return poll(FIRST + k);
+    return poll(k);
 }
 
 fn again_gate_up(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
-    return poll_again(FIRST + k, bits);
+    return poll_again(k, bits);
 }
 
 fn settle_gate_up(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
-    return wait(FIRST + k, bits);
+    return wait(k, bits);
 }
 
 fn gains_gate_up(k: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(norms[k.x], norms[k.y], norms[k.z], norms[k.w]);
+    let n = k + layers[layer_at + NORMS_VEC].x;
+    return vec4<f32>(norms[n.x], norms[n.y], norms[n.z], norms[n.w]);
 }
 
 fn keep_gate_up(row: u32) {
@@ -240,6 +218,14 @@ fn store_gate_up(row: u32, gate_sum: f32, up_sum: f32) {
 
 fn next_load_gate_up(group: u32, tid: u32, n: u32) -> RowLoads {
     return first_load_down(group, tid, n);
+}
+
+fn first_weight_down() -> u32 {
+    return layers[layer_at + WEIGHTS_VEC].z;
+}
+
+fn first_scale_down() -> u32 {
+    return layers[layer_at + SCALES_VEC].z;
 }
 
 fn prepare_down(tid: u32) {
@@ -262,18 +248,28 @@ fn gains_down(k: vec4<u32>) -> vec4<f32> {
 }
 
 fn keep_down(row: u32) {
-    kept = atomicLoad(&x[FIRST + row]);
+    kept = poll(vec4<u32>(row)).x;
 }
 
 // What was kept is there, as a rule, and was only asked for: to wait for it in front of the inputs' polls would hold these up.
 fn store_down(row: u32, sum: f32, unused: f32) {
-    let v = bitcast<f32>(wait(vec4<u32>(FIRST + row), vec4<u32>(kept)).x) + sum;
-    atomicStore(&x[row], bitcast<u32>(v));
+    let v = bitcast<f32>(wait(vec4<u32>(row), vec4<u32>(kept)).x) + sum;
+    if (layer_at + LAYER_VECS == num_layers() * LAYER_VECS) {
+        atomicStore(&x[row], bitcast<u32>(v)); // for the next dispatch
+    }
     put(OUT_AT + row, v);
 }
 
 fn next_load_down(group: u32, tid: u32, n: u32) -> RowLoads {
     return first_load_qkv(group, tid, n);
+}
+
+fn first_weight_qkv() -> u32 {
+    return layers[layer_at + WEIGHTS_VEC].w;
+}
+
+fn first_scale_qkv() -> u32 {
+    return layers[layer_at + SCALES_VEC].w;
 }
 
 fn prepare_qkv(tid: u32) {
@@ -292,15 +288,15 @@ fn settle_qkv(k: vec4<u32>, bits: vec4<u32>) -> vec4<u32> {
 }
 
 fn gains_qkv(k: vec4<u32>) -> vec4<f32> {
-    let at = k + vec4<u32>(NEXT_NORM);
-    return vec4<f32>(norms[at.x], norms[at.y], norms[at.z], norms[at.w]);
+    let n = k + layers[layer_at + NORMS_VEC].y;
+    return vec4<f32>(norms[n.x], norms[n.y], norms[n.z], norms[n.w]);
 }
 
 fn keep_qkv(row: u32) {
 }
 
 fn store_qkv(row: u32, sum: f32, unused: f32) {
-    qkv[row] = sum * inv_rms_qkv();
+    put(QKV_AT + row, sum * inv_rms_qkv());
 }
 
 fn next_load_qkv(group: u32, tid: u32, n: u32) -> RowLoads {
@@ -308,74 +304,19 @@ fn next_load_qkv(group: u32, tid: u32, n: u32) -> RowLoads {
     return none;
 }
 
-struct Splits { // four of a lane: statistics of the column's head and outputs
-    m: vec4<f32>,
-    l: vec4<f32>,
-    x: vec4<f32>,
-}
-
-fn splits4(first: u32, column: u32) -> Splits {
-    let s = min(vec4<u32>(first) + LANES * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(num_splits - 1u));
-    let ml = ML_BASE + 2u * (s * NUM_HEADS + column / HEAD_DIM);
-    let at = s * Q_PAD + column;
-    return Splits(vec4<f32>(a[ml.x], a[ml.y], a[ml.z], a[ml.w]), vec4<f32>(a[ml.x + 1u], a[ml.y + 1u], a[ml.z + 1u], a[ml.w + 1u]),
-        vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]));
-}
-
-// Largest score, sum of exponentials and output, both by that score, of a column in the splits of two lanes.
-fn joined(a_part: vec4<f32>, b_part: vec4<f32>) -> vec4<f32> {
-    let m = max(a_part.x, b_part.x);
-    return vec4<f32>(m, exp(a_part.x - m) * a_part.yzw + exp(b_part.x - m) * b_part.yzw);
-}
-
-// Combines this workgroup's columns of attention, COLUMNS at a time, in order of the splits: lanes of as many threads share these out.
-fn combine(group: u32, tid: u32) {
-    num_splits = clamp(pass_state[0].w, 1u, ML_BASE / Q_PAD);
-    let lane = tid / COLUMNS;
-    for (var begin = group * COLUMNS; begin < COMBINED_COLUMNS; begin += GROUPS * COLUMNS) {
-        let column = begin + tid % COLUMNS;
-        if (tid < COMBINERS) {
-            var part = vec4<f32>(LOWEST, 0.0, 0.0, 0.0);
-            for (var first = lane; first < num_splits; first += 4u * LANES) {
-                let s = splits4(first, min(column, COMBINED_COLUMNS - 1u));
-                let in_use = vec4<u32>(first) + LANES * vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(num_splits);
-                let m = select(vec4<f32>(LOWEST), s.m, in_use);
-                let top = max(max(m.x, m.y), max(m.z, m.w));
-                let factors = select(vec4<f32>(0.0), exp(m - top), in_use);
-                part = joined(part, vec4<f32>(top, dot(s.l, factors), dot(s.x, factors), 0.0));
-            }
-            xs[tid / XS_STRIDE][tid % XS_STRIDE] = part;
-        }
-        workgroupBarrier();
-        if (tid < COLUMNS && column < COMBINED_COLUMNS) {
-            var all = xs[tid / XS_STRIDE][tid % XS_STRIDE];
-            for (var i = tid + COLUMNS; i < COMBINERS; i += COLUMNS) {
-                all = joined(all, xs[i / XS_STRIDE][i % XS_STRIDE]);
-            }
-            put(ATTENTION_AT + column, all.z / all.y);
-        }
-        workgroupBarrier();
-    }
-    given_up = atomicLoad(&x[EXCHANGE]);
-    polls_left = select(MAX_POLLS, 0u, given_up != 0u);
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn layer_products(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) num_groups: vec3<u32>) {
     let zero = num_groups.z - 1u;
-    if (MANY_SPLITS == 1u) {
-        combine(group.x, tid);
-    }
-    run_attn_out(group.x, tid, zero);
-    if (MANY_SPLITS == 0u) {
-        if (is_idle_attn_out(group.x)) {
-            given_up = atomicLoad(&x[EXCHANGE]); // where prepare_attn_out was not called
+    clear_places(clears(), group.x, tid);
+    for (var layer = 0u; layer < num_layers(); layer++) {
+        layer_at = layer * LAYER_VECS;
+        front(group.x, tid, zero);
+        run_attn_out(group.x, tid, zero);
+        behind_attn_out(group.x);
+        run_gate_up(group.x, tid, zero);
+        run_down(group.x, tid, zero);
+        if (layers[layer * LAYER_VECS + PLACE_VEC].w == 1u) {
+            run_qkv(group.x, tid, zero);
         }
-        polls_left = select(MAX_POLLS, 0u, given_up != 0u);
-    }
-    run_gate_up(group.x, tid, zero);
-    run_down(group.x, tid, zero);
-    if (arrayLength(&qkv) >= NUM_ROWS_QKV) {
-        run_qkv(group.x, tid, zero);
     }
 }

@@ -20,6 +20,14 @@ override DIRECT: u32 = 0u;        // 1: inputs do not go through workgroup memor
 override ROW_START: u32 = 0u;     // of this part of the matrix among all rows
 override NUM_ROWS: u32 = 4096u;   // of this part
 
+fn first_weight() -> u32 {
+    return 0u;
+}
+
+fn first_scale() -> u32 {
+    return 0u;
+}
+
 const TEAMS: u32 = WORKGROUP_SIZE / THREADS_PER_ROW;
 const BLOCK_ROWS: u32 = ROWS * TEAMS; // rows of a workgroup at a time
 const ROUNDS: u32 = (LOADS_PER_ROW + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;

@@ -195,10 +195,10 @@ fn stage_inputs(stage: u32, tid: u32) {
 }
 
 fn put_share(row: u32, lane: u32, share: f32) {
-    shares[row * SHARE_STRIDE + lane / 4u][lane % 4u] = share;
+    scratch[row * SHARE_STRIDE + lane / 4u][lane % 4u] = share;
 }
 
-// Hands in what a thread has of its team's rows, counted from the half of `shares` that is this block's turn.
+// Hands in what a thread has of its team's rows, counted from the half of `scratch` that is this block's turn.
 fn put_shares(row: u32, lane: u32) {
     put_share(row, lane, across(acc_0));
     if (ROWS > 1u) {
@@ -225,9 +225,9 @@ fn put_shares(row: u32, lane: u32) {
 }
 
 fn row_sum(row: u32) -> f32 {
-    var sum = shares[row * SHARE_STRIDE];
+    var sum = scratch[row * SHARE_STRIDE];
     for (var i = 1u; i < THREADS_PER_ROW / 4u; i++) {
-        sum += shares[row * SHARE_STRIDE + i];
+        sum += scratch[row * SHARE_STRIDE + i];
     }
     return across(sum);
 }
@@ -322,7 +322,7 @@ fn run(group: u32, tid: u32, zero: u32) {
             loads_3 = first_load(group, tid, 3u);
         }
     }
-    var turn = 0u; // the first row's place in shares
+    var turn = 0u; // the first row's place in scratch
     for (var i = 0u; i < select(1u, BLOCKS + zero, BLOCKS > 1u); i++) {
         let block = group + i * GROUPS;
         if (BLOCKS > 1u && block >= NUM_BLOCKS) {

@@ -1,6 +1,7 @@
 // Up to eight rows of a matrix at a time: what a thread loads of them and the sums it has. Included after weight_*.wgsl, word_*.wgsl
 // and dot_*.wgsl by lib_matvec.wgsl's kernels and, once a product, by layer_products.wgsl. These have THREADS_PER_ROW, the threads
-// that share a row, xs, the inputs of STAGE_LOADS loads in workgroup memory by vector and load, and x4(load, j), vector j of a load.
+// that share a row, xs, the inputs of STAGE_LOADS loads in workgroup memory by vector and load, x4(load, j), vector j of a load, and
+// first_weight() and first_scale(), where in weights and scales the matrix begins.
 
 const SUM_VEC: u32 = VECS_PER_LOAD * INPUT_SUMS; // of xs, with INPUT_SUMS: sums of loads
 
@@ -95,14 +96,14 @@ fn add_scaled(s: RowSums, w: RowLoads) {
 // here, it would be waited for before the loads in front are multiplied.
 fn scale_bits(row: u32, at: u32) -> u32 {
     if (LOADS_PER_ROW % SCALE_PERIOD == 0u) {
-        let word = scale_word(row * (LOADS_PER_ROW / SCALE_PERIOD) + at / SCALE_PERIOD);
+        let word = scale_word(first_scale() + row * (LOADS_PER_ROW / SCALE_PERIOD) + at / SCALE_PERIOD);
         if (THREADS_PER_ROW % SCALE_PERIOD == 0u) {
             return word;
         }
         return word >> scale_shift(at);
     }
     let load = row * LOADS_PER_ROW + at;
-    return scale_word(load / SCALE_PERIOD) >> scale_shift(load);
+    return scale_word(first_scale() + load / SCALE_PERIOD) >> scale_shift(load);
 }
 
 // Where the scales of a lane's loads are in their words: in the same place where teams and rows have whole periods, else at bit 0, where
@@ -122,34 +123,34 @@ fn scales4(bits: vec4<u32>) -> vec4<f32> {
 // Load `at` of each of the rows rows_a.x to rows_b.w.
 fn load_rows(rows_a: vec4<u32>, rows_b: vec4<u32>, at: u32) -> RowLoads {
     var w: RowLoads;
-    w.a = weights[rows_a.x * LOADS_PER_ROW + at];
+    w.a = weights[first_weight() + rows_a.x * LOADS_PER_ROW + at];
     w.scale_a.x = scale_bits(rows_a.x, at);
     if (ROWS > 1u) {
-        w.b = weights[rows_a.y * LOADS_PER_ROW + at];
+        w.b = weights[first_weight() + rows_a.y * LOADS_PER_ROW + at];
         w.scale_a.y = scale_bits(rows_a.y, at);
     }
     if (ROWS > 2u) {
-        w.c = weights[rows_a.z * LOADS_PER_ROW + at];
+        w.c = weights[first_weight() + rows_a.z * LOADS_PER_ROW + at];
         w.scale_a.z = scale_bits(rows_a.z, at);
     }
     if (ROWS > 3u) {
-        w.d = weights[rows_a.w * LOADS_PER_ROW + at];
+        w.d = weights[first_weight() + rows_a.w * LOADS_PER_ROW + at];
         w.scale_a.w = scale_bits(rows_a.w, at);
     }
     if (ROWS > 4u) {
-        w.e = weights[rows_b.x * LOADS_PER_ROW + at];
+        w.e = weights[first_weight() + rows_b.x * LOADS_PER_ROW + at];
         w.scale_b.x = scale_bits(rows_b.x, at);
     }
     if (ROWS > 5u) {
-        w.f = weights[rows_b.y * LOADS_PER_ROW + at];
+        w.f = weights[first_weight() + rows_b.y * LOADS_PER_ROW + at];
         w.scale_b.y = scale_bits(rows_b.y, at);
     }
     if (ROWS > 6u) {
-        w.g = weights[rows_b.z * LOADS_PER_ROW + at];
+        w.g = weights[first_weight() + rows_b.z * LOADS_PER_ROW + at];
         w.scale_b.z = scale_bits(rows_b.z, at);
     }
     if (ROWS > 7u) {
-        w.h = weights[rows_b.w * LOADS_PER_ROW + at];
+        w.h = weights[first_weight() + rows_b.w * LOADS_PER_ROW + at];
         w.scale_b.w = scale_bits(rows_b.w, at);
     }
     return w;

@@ -22,6 +22,7 @@ type MatvecShape struct {
 	Loads    int   `json:"loads,omitempty"`    // of 16 bytes that a thread of layer_products has under way
 	Ahead    Ahead `json:"ahead,omitempty"`    // of layer_products
 	Together bool  `json:"together,omitempty"` // of layer_products: see ProductsShape
+	Apart    bool  `json:"apart,omitempty"`    // likewise
 	// Spreads are those of layer_products' products; all zero: chosen by Loads and ThreadsPerRow.
 	Spreads [NumProducts]Spread `json:"spreads,omitzero"`
 }
@@ -172,6 +173,9 @@ func (v MatvecShape) String() string {
 		}
 		if v.Together {
 			parts = append(parts, "together")
+		}
+		if v.Apart {
+			parts = append(parts, "apart")
 		}
 	case v.Prefetch > 0 || v.Rows == 0:
 		parts = append(parts, fmt.Sprintf("prefetch %d", v.Prefetch))

@@ -38,6 +38,7 @@ type ProductsShape struct {
 	Team      int                 // threads of a row, at least
 	Halves    bool                // of quantized weights: see Options.Halves
 	Ahead     Ahead               // when a product's first loads are asked for
+	Apart     bool                // attention is a dispatch of its own
 	Together  bool                // a round's loads stay in front of the products beside them, where a compiler would spread them over these
 }
 
@@ -87,7 +88,7 @@ const (
 	maxDepth       = 4
 	squareParts    = 32 // layer_products' SQUARE_PARTS
 
-	combinedColumns = 32  // its COLUMNS
+	combinedColumns = 32  // lib_front_splits' COLUMNS
 	maxCombiners    = 256 // of which each has four of 32 splits
 )
 
@@ -156,9 +157,9 @@ func (v Spread) cost(p Product, s ProductsShape, weight string, inputBytes int) 
 	return clocks, (turns + stages - 1) / stages * v.Depth
 }
 
-// plan lays out the workgroup memory of spreads in so many bytes; false where they do not fit.
-func (s ProductsShape) plan(products []Product, spreads [NumProducts]Spread, weight string, bytes int) (plan productsPlan, ok bool) {
-	plan.spreads = spreads
+// plan lays out the workgroup memory of spreads in so many bytes, of which at least leastShares are for shares; false where they do not fit.
+func (s ProductsShape) plan(products []Product, spreads [NumProducts]Spread, weight string, bytes, leastShares int) (plan productsPlan, ok bool) {
+	plan.spreads, plan.shareBytes = spreads, leastShares
 	for i, v := range spreads {
 		if !v.fits(products[i], s, weight) {
 			return plan, false
@@ -204,7 +205,7 @@ func (s ProductsShape) all(p Product, weight string, anyDepth bool) (spreads []S
 }
 
 // cheapest chooses spreads by Loads and Team.
-func (s ProductsShape) cheapest(products []Product, weight string, bytes int) (best productsPlan, ok bool) {
+func (s ProductsShape) cheapest(products []Product, weight string, bytes, leastShares int) (best productsPlan, ok bool) {
 	for part := 1; part < 16; part++ {
 		shareBytes := bytes * part / 16
 		var spreads [NumProducts]Spread
@@ -219,16 +220,42 @@ func (s ProductsShape) cheapest(products []Product, weight string, bytes int) (b
 				}
 			}
 		}
-		if plan, fits := s.plan(products, spreads, weight, bytes); fits && (!ok || plan.clocks < best.clocks) {
+		if plan, fits := s.plan(products, spreads, weight, bytes, leastShares); fits && (!ok || plan.clocks < best.clocks) {
 			best, ok = plan, true
 		}
 	}
 	return best, ok
 }
 
-// productsBytes is the workgroup memory for inputs and shares, of workgroupBytes, of which coefs are for the factors of splits.
-func productsBytes(s ProductsShape, workgroupBytes, coefs int) int {
-	return workgroupBytes - 4*s.Workgroup - 4*squareParts - coefs - 64
+// productsBytes is the workgroup memory for inputs and shares, of workgroupBytes, of which frontBytes are for what is in front.
+func productsBytes(s ProductsShape, workgroupBytes, frontBytes int) int {
+	return workgroupBytes - 4*s.Workgroup - 4*squareParts - frontBytes - 64
+}
+
+// attentionThreads are the threads of a workgroup that attend; 0: it has too few.
+func (s ProductsShape) attentionThreads() int {
+	switch {
+	case s.Workgroup >= 512:
+		return 512
+	case s.Workgroup >= 256:
+		return 256
+	}
+	return 0
+}
+
+// AttentionTile is how many positions of the context those attend to at a time.
+func (s ProductsShape) AttentionTile(headPad int) int {
+	return s.attentionThreads() / attentionLanes(headPad)
+}
+
+// attentionLanes is lib_attention's LANES.
+func attentionLanes(headPad int) int { return 4 * ((headPad + 127) / 128) }
+
+// attentionBytes is the workgroup memory that attention with those constants, in tiles of so many positions, has for itself: heads, factors
+// and what a chunk has.
+func attentionBytes(tile int, consts map[string]uint32) int {
+	qTile, tiles := int(consts["Q_TILE"]), 1+int(consts["PIPELINED"])
+	return (qTile+1)*16*9*attentionLanes(int(consts["HEAD_PAD"])) + tiles*qTile*4*tile + (2+tiles)*qTile*4*tile/8
 }
 
 // Alternatives are shapes like s, which AddTo has filled in, with other spreads for product i, those first that should cost
@@ -242,7 +269,7 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 	for _, v := range s.all(products[i], weight, true) {
 		other := s
 		other.Spreads[i] = v
-		plan, ok := s.plan(products, other.Spreads, weight, productsBytes(s, workgroupBytes, coefs))
+		plan, ok := s.plan(products, other.Spreads, weight, productsBytes(s, workgroupBytes, coefs), 0)
 		if ok && v != s.Spreads[i] && v.Rows*v.Depth*loadInstructions[weight] <= cachedInstructions {
 			all = append(all, alternative{other, plan.clocks})
 		}
@@ -262,17 +289,27 @@ func (s ProductsShape) Alternatives(products []Product, i int, weight string, wo
 
 // AddTo sets layer_products' constants and variant for a layer's products, in the order of their bindings, with weights of format
 // opt.Weight, and gives the shape with its spreads filled in; false when they cannot be spread so in so many bytes of workgroup
-// memory, of which coefs bytes are for the factors of splits.
+// memory, of which coefs bytes are for the factors of splits. With opt.Attention, for which opt.Consts has HEAD_PAD, Q_TILE and PIPELINED,
+// attention's take their place.
 func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, coefs int) (filled ProductsShape, ok bool) {
 	weight, consts := opt.Weight, opt.Consts
 	if s.Ahead < AheadNever || s.Ahead > AheadWithin || s.Groups < 1 || s.Workgroup < 64 || s.Workgroup%32 != 0 || s.Halves && weight == "bf16" {
 		return s, false
 	}
 	opt.Halves = s.Halves
-	bytes := productsBytes(s, workgroupBytes, coefs)
-	plan, ok := s.plan(products, s.Spreads, weight, bytes)
+	bytes, leastShares := productsBytes(s, workgroupBytes, coefs), 0
+	if opt.Attention {
+		headPad := int(consts["HEAD_PAD"])
+		threads := s.attentionThreads()
+		if threads == 0 {
+			return s, false
+		}
+		bytes, leastShares = productsBytes(s, workgroupBytes, attentionBytes(s.AttentionTile(headPad), consts)), 16*max(threads*int(min(consts["Q_TILE"], 2)), combinedColumns*int(consts["SPLITS"]))
+		consts["THREADS"] = uint32(threads)
+	}
+	plan, ok := s.plan(products, s.Spreads, weight, bytes, leastShares)
 	if s.Spreads == [NumProducts]Spread{} && s.Loads >= 1 && s.Team >= 1 {
-		plan, ok = s.cheapest(products, weight, bytes)
+		plan, ok = s.cheapest(products, weight, bytes, leastShares)
 	}
 	if !ok {
 		return s, false
@@ -297,10 +334,13 @@ func (s ProductsShape) AddTo(opt *Options, products []Product, workgroupBytes, c
 			consts[name+"_"+strings.ToUpper(p.Name)] = value
 		}
 	}
-	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["SHARES_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(plan.shareBytes/16)
+	consts["GROUPS"], consts["WORKGROUP_SIZE"], consts["SCRATCH_SIZE"] = uint32(s.Groups), uint32(s.Workgroup), uint32(plan.shareBytes/16)
 	vectors := loadVectors(weight, s.Halves)
 	stride := max(stageLoads, combinedColumns/vectors) + 1 // combine has its columns there
 	consts["XS_STRIDE"], consts["XS_VECS"] = uint32(stride), uint32(vectors)
+	if opt.Attention {
+		return s, true
+	}
 	consts["COMBINERS"] = uint32(min(s.Workgroup, maxCombiners, stride*vectors) / combinedColumns * combinedColumns)
 	return s, true
 }

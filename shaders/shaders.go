@@ -32,7 +32,7 @@ type Options struct {
 	// Subgroups chooses lib_*_subgroups.wgsl where there is one; see UseSubgroups.
 	Subgroups bool
 	Halves    bool              // chooses word_*_halves.wgsl, for quantized weights; only where HalvesExact
-	Clear     bool              // chooses lib_beside_clear.wgsl instead of lib_beside_prefetch.wgsl
+	Attention bool              // has attention in front of layer_products: lib_front_attention.wgsl instead of lib_front_splits.wgsl
 	Consts    map[string]uint32 // values of u32 overrides; those not named keep their defaults
 	Floats    map[string]float32
 }
@@ -42,6 +42,7 @@ var (
 	instanceRE = regexp.MustCompile(`(?m)^//#instance ([a-z_]+) ([a-z_ ]+)$`)
 	declaredRE = regexp.MustCompile(`(?m)^(?:@.* )?(?:fn|const|override|struct|var<[a-z_, ]+>) (\w+)`)
 	includeRE  = regexp.MustCompile(`(?m)^//#include ([a-z_]+)$`)
+	scalesRE   = regexp.MustCompile(`(?m)^@group\(0\) @binding\(SCALES_BINDING\) .*\n`)
 	bindingRE  = regexp.MustCompile(`(?m)^@group\(0\) @binding\((\d+)\) var<(uniform|storage, read|storage, read_write)> `)
 )
 
@@ -143,11 +144,11 @@ func expand(name, src string, opt Options) (string, error) {
 			if opt.Halves {
 				pasted[0] += "_halves"
 			}
-		case "beside":
-			if opt.Clear {
-				pasted[0] += "_clear"
+		case "front":
+			if opt.Attention {
+				pasted = []string{"kv_" + orDefault(opt.KV, "f16"), "lib_attention", "lib_front_attention"}
 			} else {
-				pasted[0] += "_prefetch"
+				pasted[0] += "_splits"
 			}
 		case "kv":
 			pasted[0] = "kv_" + orDefault(opt.KV, "f16")
@@ -166,18 +167,24 @@ func expand(name, src string, opt Options) (string, error) {
 }
 
 // ownNames are what a kernel declares anew for every instance of lib_product.wgsl, with the instance's name behind it.
-var ownNames = []string{"weights", "prepare", "inputs", "settle", "again", "gains", "keep", "store", "next_load"}
+var ownNames = []string{"first_weight", "first_scale", "prepare", "inputs", "settle", "again", "gains", "keep", "store", "next_load"}
 
 // instances replaces each `//#instance name what what` line by the include files, every name that they declare, and those of
-// ownNames, followed by _name, or _NAME if it is all capitals: the same code over several matrices, each with constants of its own.
+// ownNames, followed by _name, or _NAME if it is all capitals: the same code over several matrices, each with constants of its own. The
+// scales of quantized weights are declared once.
 func instances(name, src string, opt Options) (string, error) {
 	var firstErr error
+	scales := ""
 	out := instanceRE.ReplaceAllStringFunc(src, func(line string) string {
 		m := instanceRE.FindStringSubmatch(line)
 		text, err := expand(name, "//#include "+strings.ReplaceAll(m[2], " ", "\n//#include ")+"\n", opt)
 		if err != nil && firstErr == nil {
 			firstErr = err
 		}
+		text = scalesRE.ReplaceAllStringFunc(text, func(declaration string) string {
+			scales = declaration
+			return ""
+		})
 		names := slices.Clone(ownNames)
 		for _, d := range declaredRE.FindAllStringSubmatch(text, -1) {
 			names = append(names, d[1])
@@ -189,10 +196,10 @@ func instances(name, src string, opt Options) (string, error) {
 			return id + "_" + m[1]
 		})
 	})
-	return out, firstErr
+	return out + scales, firstErr
 }
 
-// numberScales numbers the bindings of quantized weights' scales, which are declared with the weights, behind all others.
+// numberScales numbers the binding of quantized weights' scales, which are declared with the weights, behind all others.
 func numberScales(src string) string {
 	const scales = "@binding(SCALES_BINDING)"
 	n := strings.Count(src, "\n@group(0) @binding(") - strings.Count(src, scales)

@@ -28,17 +28,30 @@ func (r *Runner) recordAttention(out *layer) (err error) {
 	next := out.weights.gateUp
 	prefetch, data := r.tuned[tuningKey("gate_up", next)].Prefetch, next.parts[0].data
 	opt := shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size / 16)}}
-	out.decode.attention, err = r.attention(&out.weights, opt, data, prefetch)
+	out.decode.attention, err = r.attention(&out.weights, opt, r.whole(bufQKV), data, prefetch)
 	return err
 }
 
-// recordClearing records attention that clears layer_products' exchange, for a layer. One row of workgroups does that: with 8 KV heads
-// and many splits it makes up attentionGroups.
-func (r *Runner) recordClearing(w *layerWeights) (attentionSteps, error) {
-	s := &r.shape
-	words := s.exchangeWords() - firstExchanged
-	opt := shaders.Options{Clear: true, Consts: map[string]uint32{"EXCHANGE": uint32(s.exchangeAt()), "CLEARED": uint32(words)}}
-	return r.attention(w, opt, r.whole(bufX), 1)
+// recordBare records what runs beside layer_products: layer 0's q, k and v, to the exchange, and attention from there with nothing beside.
+func (r *Runner) recordBare() error {
+	first := &r.layers[0].weights
+	steps, err := r.matvec("qkv", "rmsnorm_qkv", first.qkv, r.normed(), func(p part) []gpu.Binding {
+		return []gpu.Binding{r.whole(bufX), first.inputNorm, p.data, r.projections(0)}
+	})
+	if err != nil {
+		return err
+	}
+	var bare []attentionSteps
+	for i := range r.layers {
+		w := &r.layers[i].weights
+		a, err := r.attention(w, shaders.Options{Consts: map[string]uint32{}}, r.projections(i), w.gateUp.parts[0].data, 0)
+		if err != nil {
+			return err
+		}
+		bare = append(bare, a)
+	}
+	r.firstQKV, r.bare = steps, bare
+	return nil
 }
 
 // attentionSteps are decode attention of a layer. A workgroup of few splits has shortQTile query heads: its instructions take longer
@@ -59,23 +72,24 @@ func (a attentionSteps) in(numSplits int) []dispatch {
 	return a.few
 }
 
-// attention records decode attention with so many rows of further workgroups beside, which have binding last and opt's constants.
-func (r *Runner) attention(w *layerWeights, opt shaders.Options, last gpu.Binding, rows int) (steps attentionSteps, err error) {
+// attention records decode attention to projections with so many rows of further workgroups beside, which have binding last and opt's
+// constants.
+func (r *Runner) attention(w *layerWeights, opt shaders.Options, projections, last gpu.Binding, rows int) (steps attentionSteps, err error) {
 	s := &r.shape
-	record := func(qTile, pipelined int) ([]dispatch, error) {
+	record := func(qTile int, pipelined uint32) ([]dispatch, error) {
 		columns := s.NumKeyValueHeads * s.qTiles(qTile)
 		opt := opt
 		opt.Consts = maps.Clone(opt.Consts)
 		maps.Copy(opt.Consts, s.attentionConsts())
 		opt.Consts["BESIDE"], opt.Consts["Q_TILE"], opt.Consts["Q_TILES"] = uint32(rows), uint32(qTile), uint32(s.qTiles(qTile))
-		opt.Consts["PIPELINED"] = uint32(pipelined)
+		opt.Consts["PIPELINED"] = pipelined
 		opt.KV, opt.Floats = string(s.kv), s.attentionFloats()
 		d, err := r.dispatch("attention", opt,
 			func(n passSize) [3]uint32 { return [3]uint32{uint32(columns), uint32(n.splits + rows), 1} },
-			r.whole(bufStep), w.qkNorms, r.whole(bufRope), r.whole(bufQKV), w.k, w.v, r.whole(bufSplits), last)
+			r.whole(bufStep), w.qkNorms, r.whole(bufRope), projections, w.k, w.v, r.whole(bufSplits), last)
 		return []dispatch{d}, err
 	}
-	pipelined := 0
+	pipelined := uint32(0)
 	if s.qTile <= pipelinedQTile {
 		pipelined = 1
 	}

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"slices"
 
@@ -56,6 +57,14 @@ func Splitting(short, fusedLength, long int) (restore func()) {
 	return func() { splitting = old }
 }
 
+// AttendRounds sets how many tiles layer_products attends to with a workgroup a head, for runners that are made until the returned
+// function is called.
+func AttendRounds(n int) (restore func()) {
+	old := attendRounds
+	attendRounds = n
+	return func() { attendRounds = old }
+}
+
 // KVCache reads the arena's keys and values of every layer, as bytes.
 func (r *Runner) KVCache() ([][]byte, error) {
 	var all [][]byte
@@ -103,6 +112,24 @@ func (r *Runner) ProductsKey() string { return r.productsKey() }
 // UsesProducts tells whether decode passes run layer_products.
 func (r *Runner) UsesProducts() bool { return r.products != nil }
 
+// CheckExchange tells what is wrong with the exchange between two passes: everything is unset but what the last run of layers has handed on,
+// and layer 0's q, k and v.
+func (r *Runner) CheckExchange() error {
+	raw := make([]byte, r.act[bufExchange].Size())
+	if err := gpu.Read(r.dev, r.act[bufExchange], 0, raw); err != nil {
+		return err
+	}
+	s, starts, n := &r.shape, r.runStarts(), len(r.layers)
+	last := starts[len(starts)-1]
+	for i := range len(raw) / 4 {
+		used := i < s.placeOf(0) || i >= s.projectionsOf(last) && i < s.placeOf(n)
+		if word := binary.LittleEndian.Uint32(raw[4*i:]); !used && word != unsetWord {
+			return fmt.Errorf("word %d of the exchange is %#x (places from %d on, %d words apart)", i, word, s.placeOf(0), s.placeOf(1)-s.placeOf(0))
+		}
+	}
+	return nil
+}
+
 // TuneProducts tries layer_products in one workgroup, as many as a CPU device is sure to run at the same time, in two shapes and then
 // with some other spreads of each product of the first. It returns what it ended with.
 func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
@@ -124,7 +151,7 @@ func (r *Runner) TuneProducts() (MatvecShape, []TuneRow, error) {
 	if err != nil {
 		return MatvecShape{}, rows, err
 	}
-	want, err := r.productsOutput(p.few[:1])
+	want, err := r.layerOutput(p)
 	if err != nil {
 		return MatvecShape{}, rows, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/weights"
+	"github.com/qwen-wgpu/qwen-wgpu/kvcache"
 )
 
 // Options say how much memory a Runner takes. Zero values choose defaults.
@@ -72,8 +73,7 @@ type Runner struct {
 	layers  []layer
 	head    *matrix     // lm_head, or the embedding it is tied to
 	norm    gpu.Binding // the final one of norms
-	norms   gpu.Buffer  // [hiddenPad] f32 each, normBytes apart: by layer input_layernorm and post_attention_layernorm, then norm
-	qkNorms gpu.Buffer  // [2, headDim] f32 each, qkNormBytes apart, by layer
+	norms   gpu.Buffer  // [hiddenPad] f32 each, normBytes apart: by layer input_layernorm and post_attention_layernorm, then norm; by layer [2, headDim], see qkNormOffset
 
 	embedSteps, normSteps, lmHeadSteps, sampleSteps, sampleFullSteps, combineSteps []dispatch
 
@@ -85,13 +85,14 @@ type Runner struct {
 	compiling     []func() error         // what they wait for
 	tuned         map[string]MatvecShape // by tuningKey
 	groups        []gpu.BindGroup
-	decode        map[int]*gpu.Pass      // by number of splits
+	decode        map[passSize]*gpu.Pass
 	decodeAhead   map[aheadKey]*gpu.Pass // likewise, with lm_head and sampling
 	sampleFull    bool                   // draws are from the whole vocabulary
 	ahead         ahead
 	aheadPasses   []*gpu.Pass      // scratch for SampleAhead
 	products      *layerProducts   // in place of four dispatches a layer; nil: none
-	clearing      []attentionSteps // attention in front of layer_products, by layer, once recorded
+	firstQKV      []dispatch       // in front of layer_products, once recorded
+	bare          []attentionSteps // likewise, attention by layer
 	numSampled    uint32           // tokens drawn on the device, as its pass state counts them
 	copySteps     []dispatch       // copy-on-write, one a layer
 	pageTable     []uint32         // as last written
@@ -146,7 +147,7 @@ func New(dev gpu.Device, m *weights.Model, opt Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[int]*gpu.Pass{}, decodeAhead: map[aheadKey]*gpu.Pass{}, tuned: maps.Clone(opt.Tuning)}
+	r := &Runner{dev: dev, shape: s, memory: mem, kernels: map[string]gpu.Kernel{}, decode: map[passSize]*gpu.Pass{}, decodeAhead: map[aheadKey]*gpu.Pass{}, tuned: maps.Clone(opt.Tuning)}
 	if r.tuned == nil {
 		r.tuned = map[string]MatvecShape{}
 	}
@@ -187,7 +188,7 @@ func (r *Runner) Close() error {
 	for _, b := range r.buffers {
 		b.Release()
 	}
-	r.groups, r.kernels, r.buffers, r.clearing, r.products, r.decode, r.decodeAhead = nil, nil, nil, nil, nil, nil, nil
+	r.groups, r.kernels, r.buffers, r.bare, r.products, r.decode, r.decodeAhead = nil, nil, nil, nil, nil, nil, nil
 	return nil
 }
 
@@ -217,7 +218,7 @@ func (r *Runner) Forward(req runner.Request) ([]float32, error) {
 
 // run submits the pass that the step buffer describes and reads what was asked for.
 func (r *Runner) run(req runner.Request, tap runner.Tap) ([]float32, error) {
-	n := passSize{tokens: req.Context.NumTokens(), splits: r.shape.numSplits(req.Context.Start())}
+	n := r.passSize(req.Context)
 	var err error
 	if tap == nil {
 		err = r.dev.Submit(r.pass(n))
@@ -242,10 +243,23 @@ func (r *Runner) run(req runner.Request, tap runner.Tap) ([]float32, error) {
 	return all, nil
 }
 
+// passSize is that of a context's pass.
+func (r *Runner) passSize(ic *kvcache.InferenceContext) passSize {
+	if ic.NumTokens() > 1 {
+		return passSize{tokens: ic.NumTokens()}
+	}
+	return r.decodeSize(ic.Start())
+}
+
+// decodeSize is that of one token at position pos.
+func (r *Runner) decodeSize(pos int) passSize {
+	return passSize{tokens: 1, splits: r.shape.numSplits(pos), attend: r.products.attends(pos)}
+}
+
 // segments lists the dispatches of a pass, of one token with products between attentions, which have no taps, or with nil without.
 func (r *Runner) segments(n passSize, products *layerProducts) []segment {
 	if n.tokens == 1 {
-		return r.decodeSegments(n.splits, products)
+		return r.decodeSegments(n, products)
 	}
 	return r.prefillSegments(n.tokens)
 }
@@ -255,10 +269,10 @@ func (r *Runner) pass(n passSize) *gpu.Pass {
 	if n.tokens > 1 {
 		return joinSegments(r.segments(n, r.products), n, "prefill")
 	}
-	pass := r.decode[n.splits]
+	pass := r.decode[n]
 	if pass == nil {
 		pass = joinSegments(r.segments(n, r.products), n, "decode")
-		r.decode[n.splits] = pass
+		r.decode[n] = pass
 	}
 	return pass
 }

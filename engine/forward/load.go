@@ -22,11 +22,11 @@ const uploadChunkBytes = 4 << 20
 // loader carries what only loading needs.
 type loader struct {
 	*Runner
-	model                  *weights.Model
-	progress               func(done, total int64)
-	done                   int64
-	dtypes                 map[weights.DType]bool
-	weights, params, cache *slabs
+	model                         *weights.Model
+	progress                      func(done, total int64)
+	done                          int64
+	dtypes                        map[weights.DType]bool
+	weights, params, keys, values *slabs
 }
 
 func (r *Runner) load(m *weights.Model, plans slabPlans, progress func(done, total int64)) error {
@@ -35,7 +35,8 @@ func (r *Runner) load(m *weights.Model, plans slabPlans, progress func(done, tot
 		Runner: r, model: m, progress: progress, dtypes: map[weights.DType]bool{},
 		weights: newSlabs("weights", gpu.UsageStorage|gpu.UsageCopyDst, plans.matrices),
 		params:  newSlabs("parts", gpu.UsageUniform|gpu.UsageCopyDst, plans.params),
-		cache:   newSlabs("kv_cache", gpu.UsageStorage|gpu.UsageCopySrc, plans.cache),
+		keys:    newSlabs("k_cache", gpu.UsageStorage|gpu.UsageCopySrc, plans.keys),
+		values:  newSlabs("v_cache", gpu.UsageStorage|gpu.UsageCopySrc, plans.values),
 	}
 	for _, a := range r.shape.activations() {
 		b, err := l.buffer(a.label, a.bytes, gpu.UsageStorage|gpu.UsageUniform|gpu.UsageCopySrc|gpu.UsageCopyDst)
@@ -45,10 +46,7 @@ func (r *Runner) load(m *weights.Model, plans slabPlans, progress func(done, tot
 		r.act = append(r.act, b)
 	}
 	var err error
-	if r.norms, err = l.buffer("norms", uint64(2*r.shape.NumHiddenLayers+1)*r.shape.normBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
-		return err
-	}
-	if r.qkNorms, err = l.buffer("qk_norms", uint64(r.shape.NumHiddenLayers)*r.shape.qkNormBytes(), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
+	if r.norms, err = l.buffer("norms", r.shape.qkNormOffset(r.shape.NumHiddenLayers), gpu.UsageStorage|gpu.UsageCopyDst); err != nil {
 		return err
 	}
 	if err := l.writeRope(); err != nil {
@@ -365,14 +363,15 @@ func (l *loader) layer(i int) error {
 	if err != nil {
 		return err
 	}
-	w.qkNorms = gpu.Binding{Buffer: r.qkNorms, Offset: uint64(i) * s.qkNormBytes(), Size: uint64(2 * 4 * s.HeadDim)}
-	if err := r.dev.Write(r.qkNorms, w.qkNorms.Offset, floatBytes(s.qkNorms(q, k))); err != nil {
+	w.qkNorms = gpu.Binding{Buffer: r.norms, Offset: s.qkNormOffset(i), Size: uint64(2 * 4 * s.HeadDim)}
+	if err := r.dev.Write(r.norms, w.qkNorms.Offset, floatBytes(s.qkNorms(q, k))); err != nil {
 		return err
 	}
-	for _, cache := range []*gpu.Binding{&w.k, &w.v} {
-		if *cache, err = l.take(l.cache, s.arenaBytes()); err != nil {
-			return err
-		}
+	if w.k, err = l.take(l.keys, s.arenaBytes()); err != nil {
+		return err
+	}
+	if w.v, err = l.take(l.values, s.arenaBytes()); err != nil {
+		return err
 	}
 	out := layer{weights: w}
 	if err := r.recordDecode(&out); err != nil {
@@ -404,6 +403,6 @@ func (s *shape) qkNorms(q, k []float32) []float32 {
 type layerWeights struct {
 	qkv, o, gateUp, down *matrix
 	inputNorm, postNorm  gpu.Binding // [hiddenPad] f32, of Runner.norms
-	qkNorms              gpu.Binding // [2, headDim] f32, of Runner.qkNorms
+	qkNorms              gpu.Binding // [2, headDim] f32, likewise
 	k, v                 gpu.Binding // [numPages, kvHeads, pageSize, headPad] f16 or f32
 }

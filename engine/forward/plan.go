@@ -4,6 +4,8 @@ package forward
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -187,17 +189,19 @@ func planMemory(m *weights.Model, s *shape, limits gpu.Limits) (mem Memory, plan
 
 // slabPlans are where the pieces of a model lie, in the order in which they are loaded.
 type slabPlans struct {
-	matrices slabPlan // each part's data, and its scales if it has some
-	params   slabPlan // partParamBytes of each part
-	cache    slabPlan // each layer's keys, then values
+	matrices     slabPlan // each part's data, and its scales if it has some
+	params       slabPlan // partParamBytes of each part
+	keys, values slabPlan // of each layer
 }
 
 const partParamBytes = 16
 
 // planSlabs also counts the bytes of all matrices.
 func planSlabs(m *weights.Model, s *shape, limits gpu.Limits) (p slabPlans, weightBytes uint64, err error) {
-	p = slabPlans{newSlabPlan(limits), newSlabPlan(limits), newSlabPlan(limits)}
-	for _, name := range matrixNames(m) {
+	p = slabPlans{newSlabPlan(limits), newSlabPlan(limits), newSlabPlan(limits), newSlabPlan(limits)}
+	names := matrixNames(m)
+	pieces := make([][]uint64, len(names))
+	for i, name := range names {
 		mat, err := m.Matrix(name)
 		if err != nil {
 			return p, 0, err
@@ -208,15 +212,24 @@ func planSlabs(m *weights.Model, s *shape, limits gpu.Limits) (p slabPlans, weig
 		}
 		for _, part := range parts {
 			weightBytes += part.dataBytes + part.scaleBytes
-			p.matrices.add(part.dataBytes)
+			pieces[i] = append(pieces[i], part.dataBytes)
 			if part.scaleBytes > 0 {
-				p.matrices.add(part.scaleBytes)
+				pieces[i] = append(pieces[i], part.scaleBytes)
 			}
 			p.params.add(partParamBytes)
 		}
 	}
-	for range 2 * s.NumHiddenLayers {
-		p.cache.add(s.arenaBytes())
+	for i, name := range names {
+		if strings.HasSuffix(name, ".o_proj") { // to the next layer's qkv_proj
+			p.matrices.together(slices.Concat(pieces[i:min(i+4, len(pieces))]...))
+		}
+		for _, bytes := range pieces[i] {
+			p.matrices.add(bytes)
+		}
+	}
+	for range s.NumHiddenLayers {
+		p.keys.add(s.arenaBytes())
+		p.values.add(s.arenaBytes())
 	}
 	return p, weightBytes, nil
 }
@@ -250,7 +263,7 @@ func (s *shape) activations() []activation {
 	f32 := func(n int) uint64 { return 4 * uint64(n) }
 	return []activation{
 		{"step", s.stepBytes()},
-		{"x", t*f32(s.hiddenPad) + f32(s.exchangeWords())},
+		{"x", t * f32(s.hiddenPad)},
 		{"qkv", t * f32(s.qkvStride)},
 		{"attn", t * f32(s.qPad)},
 		{"mlp", t * f32(s.interPad)},
@@ -266,6 +279,8 @@ func (s *shape) activations() []activation {
 		{"sample_ids", 2 * f32(s.VocabSize)},
 		{"sample_sums", sumsBytes},
 		{"sampled", 8 * sampleRing},
+		{"exchange", f32(s.placeOf(s.NumHiddenLayers))},
+		{"layers", 2 * f32(layerWords*s.NumHiddenLayers)},
 	}
 }
 
@@ -287,28 +302,56 @@ const (
 	bufSampleIDs
 	bufSampleSums
 	bufSampled
+	bufExchange
+	bufLayers
 )
 
 // The step buffer holds all that changes from pass to pass: state words, token ids, page table, each on a binding boundary.
 func (s *shape) tokensOffset() uint64 { return stateBytes }
 
-// qkNormBytes is from one layer's gains of q and k to the next.
-func (s *shape) qkNormBytes() uint64 { return uint64(roundUp(2*4*s.HeadDim, bindAlignment)) }
+// qkNormOffset is where in norms, behind the others, a layer's gains of q and k are.
+func (s *shape) qkNormOffset(layer int) uint64 {
+	return uint64(2*s.NumHiddenLayers+1)*s.normBytes() + uint64(layer*roundUp(2*4*s.HeadDim, bindAlignment))
+}
 
 // normBytes is from one norm to the next.
 func (s *shape) normBytes() uint64 { return uint64(roundUp(4*s.hiddenPad, bindAlignment)) }
 
-// exchangeAt is where in x, in words behind the rows, layer_products has its exchange of exchangeWords: a word that tells that a wait
-// was given up, three that nobody uses, and the numbers that it hands on, each unsetWord until it is there.
-func (s *shape) exchangeAt() int { return s.maxTokens * s.hiddenPad }
+// placeOf is where in the exchange, in words, a layer's numbers are that workgroups of layer_products hand on; behind the word that tells that
+// a wait was given up and layer 0's q, k and v. Each number is unsetWord until it is there.
+func (s *shape) placeOf(layer int) int {
+	return s.projectionsOf(0) + roundUp(s.QDim()+2*s.KVDim(), bindAlignment/4) + layer*(s.handedQKV()+roundUp(s.QDim()+2*s.KVDim(), bindAlignment/4))
+}
 
-func (s *shape) exchangeWords() int {
-	return firstExchanged + 2*s.HiddenSize + s.IntermediateSize + s.QDim()
+// runSplits is in how many splits layer_products attends with so many workgroups: at most as many as come to a workgroup each.
+func (s *shape) runSplits(groups int) int {
+	n := 2
+	for 2*n*s.NumKeyValueHeads*s.qTiles(s.runQTile()) <= min(groups, maxRunGroups) {
+		n *= 2
+	}
+	return n
+}
+
+// runQTile is how many query heads a workgroup of those has.
+func (s *shape) runQTile() int { return min(s.qTile, runQTile) }
+
+// handedQKV is where in a layer's place the next one's q, k and v are, on a binding boundary, behind attention in as many splits as it may have.
+func (s *shape) handedQKV() int {
+	return roundUp(2*s.HiddenSize+s.IntermediateSize+s.QDim()+s.runSplits(maxRunGroups)*(s.QDim()+2*s.NumAttentionHeads), bindAlignment/4)
+}
+
+// projectionsOf is where in the exchange a layer's q, k and v are.
+func (s *shape) projectionsOf(layer int) int {
+	if layer == 0 {
+		return bindAlignment / 4
+	}
+	return s.placeOf(layer-1) + s.handedQKV()
 }
 
 func (s *shape) pageTableOffset() uint64 {
 	return stateBytes + uint64(roundUp(4*s.maxTokens, bindAlignment))
 }
+
 func (s *shape) stepBytes() uint64 {
 	return s.pageTableOffset() + uint64(roundUp(4*s.maxPages, bindAlignment))
 }

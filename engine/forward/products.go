@@ -1,11 +1,14 @@
 package forward
 
-// All products between two attentions in one dispatch (layer_products): workgroups that stay on the device for a whole layer and
-// hand each other their rows. They all have to run at the same time, which only a trial shows: tuneProducts makes it.
+// Layers in few dispatches (layer_products): workgroups that stay on the device and hand each other their rows, from one attention to the next,
+// or, unless the context is long, with attention in front from layer to layer. They all have to run at the same time, which only a trial
+// shows: tuneProducts makes it.
 
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -13,16 +16,38 @@ import (
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
 )
 
-// layerProducts are the recorded dispatches, one a layer, of one shape.
+// layerProducts are the recorded dispatches of one shape.
 type layerProducts struct {
-	shape shaders.ProductsShape
-	few   []dispatch // by layer, behind up to fusedSplits splits
-	many  []dispatch // behind more, which it combines itself; empty until it is used
+	shape shaders.ProductsShape // Apart where the device cannot attend in it
+	// Of neighbouring layers, with attention: of a workgroup a head, to at most wholeTo positions, and in splits, to at most splitsTo, which
+	// is nil until it is used. Not with Apart.
+	whole, inSplits   []dispatch
+	wholeTo, splitsTo int
+	trial             dispatch // whole, of layer 0 alone
+	// Otherwise, by layer: behind attention in up to fusedSplits splits, and in more; what is not timed is nil until it is used.
+	few, many []dispatch
 }
 
+// attending tells how layer_products attends.
+type attending int
+
 const (
-	firstExchanged = 4 // words before the numbers of the exchange
-	unsetWord      = 0x7fc0a5a5
+	apart attending = iota // not at all
+	whole
+	inSplits
+)
+
+const (
+	splitsBuffers = 5 // storage buffers of layer_products, besides scales
+	attendBuffers = 8 // with attention in front
+
+	unsetWord    = 0x7fc0a5a5
+	maxRunGroups = 128  // workgroups that attend in splits
+	runQTile     = 2    // query heads of a workgroup, at most: with four the kernel outgrows the instruction cache of a large GPU, and registers
+	manyPerHead  = 6144 // positions from which on, with more query heads a KV head, attention that reads less is faster in dispatches of its own
+	manyThreads  = 768  // of a workgroup: with more, attention may have too few registers to be worth having in front
+
+	layerWords = 64 // of a layer in layers, see layer_products.wgsl
 )
 
 // productsName is layer_products among the names of decodeMatvecs.
@@ -32,32 +57,132 @@ const productsName = "layer_products"
 func (r *Runner) canFuse() bool {
 	first := r.layers[0].weights.gateUp
 	for i := range r.layers {
-		w := &r.layers[i].weights
-		for _, m := range []*matrix{w.o, w.gateUp, w.down, w.qkv} {
-			if len(m.parts) != 1 || m.dtype != first.dtype {
+		slab := r.layers[i].weights.o.parts[0].data.Buffer
+		for _, m := range r.between(i) {
+			if len(m.parts) != 1 || m.dtype != first.dtype || m.parts[0].data.Buffer != slab || m.parts[0].scales.Buffer != nil && m.parts[0].scales.Buffer != slab {
 				return false
 			}
 		}
 	}
-	buffers := 8
-	if first.parts[0].scales.Buffer != nil {
-		buffers += 4
+	return len(r.layers) > 1 && r.hasBuffers(splitsBuffers)
+}
+
+// hasBuffers tells whether a kernel may have so many storage buffers, and scales.
+func (r *Runner) hasBuffers(n int) bool {
+	if r.layers[0].weights.gateUp.parts[0].scales.Buffer != nil {
+		n++
 	}
-	return len(r.layers) > 1 && int(r.dev.Limits().MaxStorageBuffersPerStage) >= buffers
+	return int(r.dev.Limits().MaxStorageBuffersPerStage) >= n
+}
+
+// between are the matrices from a layer's attention to the next one's; the last layer has one less.
+func (r *Runner) between(layer int) []*matrix {
+	w := &r.layers[layer].weights
+	matrices := []*matrix{w.o, w.gateUp, w.down}
+	if layer+1 < len(r.layers) {
+		matrices = append(matrices, r.layers[layer+1].weights.qkv)
+	}
+	return matrices
 }
 
 // fuses tells whether it may be worth it: a CPU runs few workgroups at the same time, and none faster for it.
 func (r *Runner) fuses() bool { return r.canFuse() && (r.dev.Info().Type != "cpu" || fuseOnCPU) }
 
-// clearExchange makes it as attention in front of layer_products leaves it, with no wait given up.
+// clearExchange makes its numbers unset, with no wait given up.
 func (r *Runner) clearExchange() error {
-	words := make([]uint32, r.shape.exchangeWords())
-	for i := range words[firstExchanged:] {
-		words[firstExchanged+i] = unsetWord
+	words := make([]uint32, r.shape.placeOf(r.shape.NumHiddenLayers))
+	for i := range words[1:] {
+		words[1+i] = unsetWord
 	}
 	raw := make([]byte, 4*len(words))
 	putUint32s(raw, words)
-	return r.dev.Write(r.act[bufX], uint64(4*r.shape.exchangeAt()), raw)
+	return r.dev.Write(r.act[bufExchange], 0, raw)
+}
+
+// runStarts are the first layers of runs: of as many neighbours as have their weights, keys and values in the same buffers, and at least
+// two, since a run clears the places of another.
+func (r *Runner) runStarts() (starts []int) {
+	for i := range r.layers {
+		w := &r.layers[i].weights
+		if i > 0 {
+			first := &r.layers[starts[len(starts)-1]].weights
+			if w.o.parts[0].data.Buffer == first.o.parts[0].data.Buffer && w.k.Buffer == first.k.Buffer && w.v.Buffer == first.v.Buffer {
+				continue
+			}
+		}
+		starts = append(starts, i)
+	}
+	if len(starts) == 1 {
+		starts = append(starts, (len(r.layers)+1)/2)
+	}
+	return starts
+}
+
+// writeLayers writes what layersFrom binds, four words for each of layer_products.wgsl's constants *_VEC, and returns how many layers the
+// longest run has.
+func (r *Runner) writeLayers() (longest int, err error) {
+	s, starts, n := &r.shape, r.runStarts(), len(r.layers)
+	table := make([]uint32, layerWords*2*n)
+	for i := range r.layers {
+		w, row := &r.layers[i].weights, table[layerWords*i:]
+		place := s.placeOf(i)
+		next := min(i+1, n-1)
+		copy(row, []uint32{uint32(place), 0, uint32(s.projectionsOf(i) - place), uint32(next - i)})
+		if i > 0 {
+			row[1] = uint32(s.placeOf(i-1) + s.HiddenSize + s.IntermediateSize - place)
+		}
+		for j, m := range r.between(i) {
+			row[4+j] = uint32(m.parts[0].data.Offset / 16)
+			row[8+j] = uint32(m.parts[0].scales.Offset / 4)
+		}
+		copy(row[12:], []uint32{uint32(w.postNorm.Offset / 4), uint32(r.layers[next].weights.inputNorm.Offset / 4), uint32(w.qkNorms.Offset / 4)})
+		copy(row[16:], []uint32{uint32(w.k.Offset / uint64(8*s.kv.Bytes())), uint32(w.v.Offset / uint64(4*s.kv.Bytes()))})
+		if i > 0 {
+			copy(row[25:], r.cleared(i-1, i))
+		}
+	}
+	last := starts[len(starts)-1]
+	copy(table[25:], r.cleared(last, n)) // a pass in splits may follow one in runs
+	for j, first := range starts {
+		end := n
+		if j+1 < len(starts) {
+			end = starts[j+1]
+		}
+		longest = max(longest, end-first)
+		row := table[layerWords*first:]
+		row[20] = uint32(end - first)
+		copy(row[21:], table[25:27])
+		if j > 0 {
+			copy(row[21:], r.cleared(starts[j-1], first))
+		}
+	}
+	trial := table[layerWords*n:]
+	copy(trial, table[:layerWords])
+	trial[20] = 1
+	raw := make([]byte, 4*len(table))
+	putUint32s(raw, table)
+	return longest, r.dev.Write(r.act[bufLayers], 0, raw)
+}
+
+// cleared is from where to where the exchange holds what was handed on in layers first to end-1, and to the first of them: not what is handed
+// on to the layer behind them, which is read while the rest is cleared.
+func (r *Runner) cleared(first, end int) []uint32 {
+	s := &r.shape
+	if end == s.NumHiddenLayers {
+		return []uint32{uint32(s.projectionsOf(first)), uint32(s.placeOf(end))}
+	}
+	return []uint32{uint32(s.projectionsOf(first)), uint32(s.projectionsOf(end))}
+}
+
+// layersFrom binds n layers of what writeLayers writes, from first on; behind the last layer is layer 0 for a trial.
+func (r *Runner) layersFrom(first, n int) gpu.Binding {
+	return gpu.Binding{Buffer: r.act[bufLayers], Offset: uint64(4 * layerWords * first), Size: uint64(4 * layerWords * n)}
+}
+
+// projections are a layer's q, k and v in the exchange.
+func (r *Runner) projections(layer int) gpu.Binding {
+	s := &r.shape
+	return gpu.Binding{Buffer: r.act[bufExchange], Offset: uint64(4 * s.projectionsOf(layer)), Size: uint64(4 * (s.QDim() + 2*s.KVDim()))}
 }
 
 // recordProducts records layer_products in a shape; nil: it does not fit the device.
@@ -66,45 +191,113 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	if !ok {
 		return nil, nil
 	}
-	for i := len(r.clearing); i < len(r.layers); i++ {
-		d, err := r.recordClearing(&r.layers[i].weights)
-		if err != nil {
+	if r.bare == nil {
+		if err := r.recordBare(); err != nil {
 			return nil, err
 		}
-		r.clearing = append(r.clearing, d)
 	}
-	few, err := r.recordLayers(opt)
+	longest, err := r.writeLayers()
 	if err != nil {
 		return nil, err
 	}
-	return &layerProducts{shape: shape, few: few}, nil
+	p := &layerProducts{shape: shape}
+	attend, ok := r.attendOptions(shape, longest, 1)
+	if p.shape.Apart = shape.Apart || !ok; p.shape.Apart {
+		p.few, err = r.recordLayers(opt)
+		return p, err
+	}
+	p.wholeTo = attendRounds * shape.AttentionTile(r.shape.headPad)
+	if p.whole, err = r.recordRuns(attend); err != nil {
+		return nil, err
+	}
+	p.trial, err = r.recordRun(attend, 0, len(r.layers))
+	return p, err
 }
 
-// recordLayers records layer_products with those options, a dispatch a layer.
+// recordRest records what a shape needs besides that which tuning times.
+func (r *Runner) recordRest(p *layerProducts) (err error) {
+	if p.many != nil || p.inSplits != nil {
+		return nil
+	}
+	if !p.shape.Apart {
+		longest, err := r.writeLayers()
+		if err != nil {
+			return err
+		}
+		if opt, ok := r.attendOptions(p.shape, longest, r.shape.runSplits(p.shape.Groups)); ok {
+			if p.inSplits, err = r.recordRuns(opt); err != nil {
+				return err
+			}
+			p.splitsTo = manyPerHead
+			if r.shape.qTile <= runQTile {
+				p.splitsTo = math.MaxInt
+				return nil
+			}
+		}
+	}
+	opt, _, _ := r.productsOptions(p.shape)
+	if p.few == nil {
+		if p.few, err = r.recordLayers(opt); err != nil {
+			return err
+		}
+	}
+	opt.Consts["MANY_SPLITS"] = 1
+	p.many, err = r.recordLayers(opt)
+	return err
+}
+
+// recordRuns records layer_products with attention in front, a dispatch a run.
+func (r *Runner) recordRuns(opt shaders.Options) (runs []dispatch, err error) {
+	for _, first := range r.runStarts() {
+		d, err := r.recordRun(opt, first, first)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, d)
+	}
+	return runs, nil
+}
+
+// recordRun records layer_products with attention in front for the layers that start at row of layers, layer first and its neighbours.
+func (r *Runner) recordRun(opt shaders.Options, first, row int) (dispatch, error) {
+	w := &r.layers[first].weights
+	return r.recordDispatch(opt, w, r.layersFrom(row, int(opt.Consts["ALL_VECS"])/(layerWords/4)), r.whole(bufStep), r.whole(bufRope), gpu.Whole(w.k.Buffer), gpu.Whole(w.v.Buffer))
+}
+
+// recordLayers records layer_products behind splits, a dispatch a layer.
 func (r *Runner) recordLayers(opt shaders.Options) (layers []dispatch, err error) {
-	groups := opt.Consts["GROUPS"]
 	for i := range r.layers {
-		w, next, nextQKV := &r.layers[i].weights, &r.layers[i].weights, gpu.Binding{Buffer: r.act[bufInvRMS], Size: 4}
-		norms := w.postNorm
-		if i+1 < len(r.layers) {
-			next, nextQKV = &r.layers[i+1].weights, r.whole(bufQKV)
-			norms.Size += r.shape.normBytes() // and the next layer's input_layernorm
-		}
-		bindings := []gpu.Binding{r.state(), r.whole(bufSplits), r.whole(bufX), norms, nextQKV}
-		parts := []part{w.o.parts[0], w.gateUp.parts[0], w.down.parts[0], next.qkv.parts[0]}
-		for _, m := range parts {
-			bindings = append(bindings, m.data)
-		}
-		for _, m := range parts {
-			bindings = m.withScales(bindings)
-		}
-		d, err := r.dispatch(productsName, opt, func(passSize) [3]uint32 { return [3]uint32{groups, 1, 1} }, bindings...)
+		d, err := r.recordDispatch(opt, &r.layers[i].weights, r.layersFrom(i, 1), r.whole(bufSplits))
 		if err != nil {
 			return nil, err
 		}
 		layers = append(layers, d)
 	}
 	return layers, nil
+}
+
+// recordDispatch records a dispatch of layer_products, with what is in front of it.
+func (r *Runner) recordDispatch(opt shaders.Options, w *layerWeights, layers gpu.Binding, front ...gpu.Binding) (dispatch, error) {
+	p := w.o.parts[0]
+	bindings := append([]gpu.Binding{r.state(), layers, r.whole(bufX), r.whole(bufExchange), gpu.Whole(r.norms), gpu.Whole(p.data.Buffer)}, front...)
+	if p.scales.Buffer != nil {
+		bindings = append(bindings, gpu.Whole(p.scales.Buffer))
+	}
+	groups := opt.Consts["GROUPS"]
+	return r.dispatch(productsName, opt, func(passSize) [3]uint32 { return [3]uint32{groups, 1, 1} }, bindings...)
+}
+
+// attends tells how the token at position pos attends.
+func (p *layerProducts) attends(pos int) attending {
+	switch {
+	case p == nil || p.shape.Apart:
+		return apart
+	case pos < p.wholeTo:
+		return whole
+	case pos < p.splitsTo:
+		return inSplits
+	}
+	return apart
 }
 
 // behind are a layer's products behind its attention in so many splits.
@@ -123,7 +316,7 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 		Consts: map[string]uint32{
 			"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "NUM_HEADS": uint32(s.NumAttentionHeads),
 			"HEAD_DIM": uint32(s.HeadDim), "Q_PAD": uint32(s.qPad), "FUSED_SPLITS": fusedSplits, "ML_BASE": uint32(maxSplits * s.qPad),
-			"EXCHANGE": uint32(s.exchangeAt()), "NEXT_NORM": uint32(s.normBytes() / 4),
+			"QKV_AT": uint32(s.handedQKV()), "ALL_VECS": layerWords / 4,
 		},
 		Floats: map[string]float32{"EPS": s.RMSNormEps},
 	}
@@ -132,6 +325,31 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 	}
 	filled, ok = shape.AddTo(&opt, s.products(), int(limits.MaxWorkgroupStorageBytes), s.coefBytes())
 	return opt, filled, ok && (!shape.Halves || r.halves())
+}
+
+// attendOptions are the kernel's with attention to so many splits in front, in a shape that productsOptions has filled in, for runs of at
+// most longest layers; ok is false when the device has too few buffers or too little memory for it.
+func (r *Runner) attendOptions(shape shaders.ProductsShape, longest, splits int) (opt shaders.Options, ok bool) {
+	s, limits := &r.shape, r.dev.Limits()
+	if !r.hasBuffers(attendBuffers) {
+		return opt, false
+	}
+	opt = shaders.Options{
+		Weight: string(r.layers[0].weights.gateUp.dtype), KV: string(s.kv), Attention: true,
+		Consts: s.attentionConsts(),
+		Floats: s.attentionFloats(),
+	}
+	delete(opt.Consts, "Q_PAD")
+	delete(opt.Consts, "ML_BASE")
+	maps.Copy(opt.Consts, map[string]uint32{
+		"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "QKV_AT": uint32(s.handedQKV()), "ALL_VECS": uint32(longest * layerWords / 4),
+		"SPLITS": uint32(splits), "Q_TILE": 1, "Q_TILES": uint32(s.qTiles(1)), "PIPELINED": 0,
+	})
+	if splits > 1 {
+		opt.Consts["Q_TILE"], opt.Consts["Q_TILES"], opt.Consts["PIPELINED"] = uint32(s.runQTile()), uint32(s.qTiles(s.runQTile())), 1
+	}
+	_, ok = shape.AddTo(&opt, s.products(), int(limits.MaxWorkgroupStorageBytes), 0)
+	return opt, ok
 }
 
 // products are layer_products' in the order of their bindings.
@@ -149,14 +367,13 @@ func (s *shape) coefBytes() int { return 16 * s.NumAttentionHeads }
 
 // useProducts has decode passes use p from now on; nil: five dispatches a layer.
 func (r *Runner) useProducts(p *layerProducts) error {
-	if p != nil && p.many == nil {
-		opt, _, _ := r.productsOptions(p.shape)
-		opt.Consts["MANY_SPLITS"] = 1
-		many, err := r.recordLayers(opt)
-		if err != nil {
+	if p != nil {
+		if err := r.recordRest(p); err != nil {
 			return err
 		}
-		p.many = many
+		if err := r.clearExchange(); err != nil {
+			return err
+		}
 	}
 	r.products = p
 	clear(r.decode)
@@ -170,7 +387,7 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead, Together: v.Together}
+	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead, Together: v.Together, Apart: v.Apart}
 	p, err := r.recordProducts(shape)
 	if p == nil { // a damaged tuning file might say anything
 		return err
@@ -196,7 +413,7 @@ func (r *Runner) gaveUp() (bool, error) {
 // waitGivenUp tells whether a wait was given up since the exchange was cleared.
 func (r *Runner) waitGivenUp() (bool, error) {
 	var word [4]byte
-	err := gpu.Read(r.dev, r.act[bufX], uint64(4*r.shape.exchangeAt()), word[:])
+	err := gpu.Read(r.dev, r.act[bufExchange], 0, word[:])
 	return binary.LittleEndian.Uint32(word[:]) != 0, err
 }
 
@@ -230,6 +447,7 @@ type productCandidate struct {
 var spreadTrials = []struct{ product, trials int }{{1, 6}, {2, 5}, {3, 4}, {0, 5}}
 
 var (
+	attendRounds     = 2 // of attention of a workgroup a head: longer contexts are faster in splits
 	maxProductGroups = 4096
 	fuseOnCPU        = false // for tests
 )
@@ -243,7 +461,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, nil, err
 	}
 	first, second := &r.layers[0].decode, &r.layers[1].decode
-	want, err := r.productsOutput(slices.Concat(first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV))
+	want, err := r.productsOutput(slices.Concat(first.attention.in(1), first.attnOut, first.rmsnormGateUp, first.down, second.rmsnormQKV), r.whole(bufQKV))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -273,14 +491,18 @@ func (r *Runner) productStarts(groups int) (shapes []shaders.ProductsShape) {
 	dtype := r.layers[0].weights.gateUp.dtype
 	halves := dtype == weights.Q4 && r.halves() // faster with most
 	for _, c := range productCandidates[dtype] {
-		shapes = append(shapes, shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team, Ahead: c.ahead, Together: c.together, Halves: halves})
+		shape := shaders.ProductsShape{Groups: groups, Workgroup: c.threads, Loads: c.loads, Team: c.team, Ahead: c.ahead, Together: c.together, Halves: halves}
+		shapes = append(shapes, shape)
+		if shape.Apart = c.threads > manyThreads; shape.Apart {
+			shapes = append(shapes, shape)
+		}
 	}
 	return shapes
 }
 
 // onTrack tells whether p and other differ in their spreads alone.
 func (p *layerProducts) onTrack(other *layerProducts) bool {
-	return p.shape.Workgroup == other.shape.Workgroup && p.shape.Ahead == other.shape.Ahead && p.shape.Together == other.shape.Together
+	return p.shape.Workgroup == other.shape.Workgroup && p.shape.Ahead == other.shape.Ahead && p.shape.Together == other.shape.Together && p.shape.Apart == other.shape.Apart
 }
 
 // refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads or in when they ask
@@ -322,6 +544,9 @@ func variantsOf(s shaders.ProductsShape) (shapes []shaders.ProductsShape) {
 	shapes = append(shapes, other)
 	other = s
 	other.Together = !s.Together
+	shapes = append(shapes, other)
+	other = s
+	other.Apart = !s.Apart
 	shapes = append(shapes, other)
 	other = s
 	for _, other.Ahead = range []shaders.Ahead{shaders.AheadNever, shaders.AheadBehind, shaders.AheadWithin} {
@@ -380,7 +605,8 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 	}
 	var timings []*timing
 	for _, p := range choices {
-		t := r.timing(dispatchesOf(r.decodeSegments(1, p)), passSize{tokens: 1, splits: 1})
+		n := passSize{tokens: 1, splits: 1, attend: p.attends(0)}
+		t := r.timing(dispatchesOf(r.decodeSegments(n, p)), n)
 		t.before = r.tuneInput
 		timings = append(timings, t)
 	}
@@ -422,7 +648,7 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Ahead: p.shape.Ahead, Together: p.shape.Together}
+	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Ahead: p.shape.Ahead, Together: p.shape.Together, Apart: p.shape.Apart}
 }
 
 // layerBytes is what the products of all layers read.
@@ -497,7 +723,7 @@ func (r *Runner) groupsAtOnce(threads int) (int, error) {
 
 // tryProducts tells whether all workgroups run at the same time. A result that is wrong is an error.
 func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
-	got, err := r.productsOutput(p.few[:1])
+	got, err := r.layerOutput(p)
 	if err != nil {
 		return false, err
 	}
@@ -510,19 +736,32 @@ func (r *Runner) tryProducts(p *layerProducts, want []float32) (bool, error) {
 	return true, nil
 }
 
-// productsOutput runs what lies between the attentions of layers 0 and 1 on a fixed input, and reads the residual stream and q, k
-// and v. Scaled alike, as closeTo compares them.
-func (r *Runner) productsOutput(steps []dispatch) ([]float32, error) {
+// layerOutput is productsOutput of p, which attends if it can.
+func (r *Runner) layerOutput(p *layerProducts) ([]float32, error) {
+	if !p.shape.Apart {
+		return r.productsOutput([]dispatch{p.trial}, r.projections(1))
+	}
+	return r.productsOutput(slices.Concat(r.bare[0].in(1), p.few[:1]), r.projections(1))
+}
+
+// productsOutput runs layer 0 from its attention to layer 1's on a fixed input, and reads the residual stream and q, k and v. Scaled
+// alike, as closeTo compares them.
+func (r *Runner) productsOutput(steps []dispatch, qkv gpu.Binding) ([]float32, error) {
+	s := &r.shape
 	if err := r.clearExchange(); err != nil {
 		return nil, err
 	}
-	s := &r.shape
+	first := r.projections(0)
+	if err := r.dev.Write(first.Buffer, first.Offset, floatBytes(tuneNumbers(s.QDim()+2*s.KVDim()))); err != nil {
+		return nil, err
+	}
 	out, err := r.outputOf(steps, r.act[bufX], s.HiddenSize)
 	if err != nil {
 		return nil, err
 	}
-	qkv, err := r.readTap(r.rowTap("qkv", bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride), 1)
-	return append(scaledToOne(out), scaledToOne(qkv)...), err
+	cols := s.QDim() + 2*s.KVDim()
+	projections, err := r.readTap(tapPoint{buffer: qkv.Buffer, offset: qkv.Offset, cols: cols, stride: cols}, 1)
+	return append(scaledToOne(out), scaledToOne(projections)...), err
 }
 
 func scaledToOne(v []float32) []float32 {

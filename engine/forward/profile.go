@@ -58,7 +58,7 @@ func (r *Runner) Profile(ic *kvcache.InferenceContext, rounds int) ([]ProfileRow
 	if err != nil {
 		return nil, err
 	}
-	n := passSize{tokens: ic.NumTokens(), splits: r.shape.numSplits(ic.Start())}
+	n := r.passSize(ic)
 	rows, timings := r.leftOut(slices.Concat(dispatchesOf(r.segments(n, r.products)), r.lmHeadSteps, sampleSteps), n, r.uses(n, ic.Start()))
 	for _, t := range timings {
 		t.before = func() error { return r.writeStep(runner.Request{Context: ic}) }
@@ -127,13 +127,28 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 		}
 	}
 	if p := r.products; p != nil {
+		starts, next := r.runStarts(), 0
 		for i := range r.layers {
 			w := &r.layers[i].weights
 			use := kernelUse{bytes: w.o.bytes() + w.gateUp.bytes() + w.down.bytes()}
 			if i+1 < len(r.layers) {
 				use.bytes += r.layers[i+1].weights.qkv.bytes()
 			}
-			uses[p.few[i].group], uses[p.many[i].group] = use, use
+			if p.many != nil {
+				uses[p.few[i].group], uses[p.many[i].group] = use, use
+			}
+			if p.shape.Apart {
+				continue
+			}
+			for next < len(starts) && starts[next] <= i {
+				next++
+			}
+			run := uses[p.whole[next-1].group]
+			run.bytes += use.bytes + attention.bytes
+			uses[p.whole[next-1].group] = run
+			if p.inSplits != nil {
+				uses[p.inSplits[next-1].group] = run
+			}
 		}
 	}
 	product(lmHead, r.head, s.HiddenSize, 1, r.lmHeadSteps)

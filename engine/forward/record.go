@@ -17,6 +17,7 @@ import (
 type passSize struct {
 	tokens int
 	splits int // of the context in decode attention
+	attend attending
 }
 
 // dispatch is a kernel with its buffers.
@@ -34,11 +35,12 @@ type segment struct {
 	tapOnly    bool // dispatched for the tap alone
 }
 
-// tapPoint says where an activation lies: [n, cols] float32 with a row stride, or combined by read.
+// tapPoint says where an activation lies: [n, cols] float32 with a row stride from offset on, or combined by read.
 type tapPoint struct {
 	name         string
 	buffer       gpu.Buffer
 	cols, stride int
+	offset       uint64
 	read         func() ([]float32, error) // instead of buffer: [1, cols]
 }
 
@@ -89,7 +91,7 @@ func (r *Runner) readTap(p tapPoint, rows int) ([]float32, error) {
 		return p.read()
 	}
 	raw := make([]byte, 4*rows*p.stride)
-	if err := gpu.Read(r.dev, p.buffer, 0, raw); err != nil {
+	if err := gpu.Read(r.dev, p.buffer, p.offset, raw); err != nil {
 		return nil, err
 	}
 	data := make([]float32, rows*p.cols)
@@ -143,30 +145,22 @@ func (r *Runner) rowTap(name string, buf, cols, stride int) tapPoint {
 	return tapPoint{name: name, buffer: r.act[buf], cols: cols, stride: stride}
 }
 
-// decodeSegments is one token's pass, with its context spread over numSplits workgroups a head; see segments.
-func (r *Runner) decodeSegments(numSplits int, products *layerProducts) []segment {
-	s := &r.shape
+// decodeSegments is one token's pass; see segments.
+func (r *Runner) decodeSegments(n passSize, products *layerProducts) []segment {
+	s, numSplits := &r.shape, n.splits
 	segs := []segment{{dispatches: r.embedSteps, tap: r.rowTap("embed", bufX, s.HiddenSize, s.hiddenPad)}}
+	if products != nil {
+		segs = append(segs, segment{dispatches: r.firstQKV}, segment{dispatches: r.layersOf(n, products)})
+		return append(segs, r.finalNorm())
+	}
 	for i := range r.layers {
 		attnOut := r.layers[i].attnOut(numSplits)
 		l, name := &r.layers[i].decode, func(what string) string { return fmt.Sprintf("layers.%d.%s", i, what) }
 		attn := tapPoint{name: name("attn"), read: func() ([]float32, error) { return r.readSplits(numSplits) }}
 		attention := l.attention.in(numSplits)
-		if products != nil {
-			attention = r.clearing[i].in(numSplits)
-		}
 		if numSplits > fusedSplits {
 			attn = r.rowTap(name("attn"), bufAttn, s.QDim(), s.qPad)
-			if products == nil {
-				attention = slices.Concat(attention, r.combineSteps)
-			}
-		}
-		if products != nil {
-			if i == 0 {
-				segs = append(segs, segment{dispatches: l.rmsnormQKV})
-			}
-			segs = append(segs, segment{dispatches: attention}, segment{dispatches: products.behind(i, numSplits)})
-			continue
+			attention = slices.Concat(attention, r.combineSteps)
 		}
 		segs = append(segs,
 			segment{dispatches: l.rmsnormQKV, tap: r.rowTap(name("qkv"), bufQKV, s.QDim()+2*s.KVDim(), s.qkvStride)},
@@ -176,6 +170,20 @@ func (r *Runner) decodeSegments(numSplits int, products *layerProducts) []segmen
 			segment{dispatches: l.down, tap: r.rowTap(name("out"), bufX, s.HiddenSize, s.hiddenPad)})
 	}
 	return append(segs, r.finalNorm())
+}
+
+// layersOf are the dispatches of one token's pass from layer 0's attention on, with products.
+func (r *Runner) layersOf(n passSize, products *layerProducts) (all []dispatch) {
+	switch n.attend {
+	case whole:
+		return products.whole
+	case inSplits:
+		return products.inSplits
+	}
+	for i := range r.layers {
+		all = slices.Concat(all, r.bare[i].in(n.splits), products.behind(i, n.splits))
+	}
+	return all
 }
 
 // prefillSegments is the pass of n tokens.

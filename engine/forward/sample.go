@@ -203,7 +203,7 @@ func (r *Runner) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, erro
 			return nil, err
 		}
 		for pos := r.ahead.kvLen; pos < ic.KVLen(); pos++ {
-			passes = append(passes, r.aheadPass(r.shape.numSplits(pos)))
+			passes = append(passes, r.aheadPass(r.decodeSize(pos)))
 		}
 	}
 	r.aheadPasses = passes
@@ -228,7 +228,7 @@ func (r *Runner) drawSteps() []dispatch {
 
 // samplePass is lm_head and sampling behind a pass that ran on its own.
 func (r *Runner) samplePass() *gpu.Pass {
-	key := aheadKey{0, r.sampleFull}
+	key := aheadKey{passSize{}, r.sampleFull}
 	pass := r.decodeAhead[key]
 	if pass == nil {
 		pass = joinSegments([]segment{{dispatches: r.lmHeadSteps}, {dispatches: r.drawSteps()}}, passSize{}, "sample")
@@ -239,17 +239,16 @@ func (r *Runner) samplePass() *gpu.Pass {
 
 // aheadKey tells apart the decode steps with sampling behind them.
 type aheadKey struct {
-	splits int // 0: lm_head and sampling alone
-	full   bool
+	size passSize // of no tokens: lm_head and sampling alone
+	full bool
 }
 
-// aheadPass is one decode step with sampling behind it, recorded once for every number of splits.
-func (r *Runner) aheadPass(splits int) *gpu.Pass {
-	key := aheadKey{splits, r.sampleFull}
+// aheadPass is one decode step with sampling behind it, recorded once for every size.
+func (r *Runner) aheadPass(n passSize) *gpu.Pass {
+	key := aheadKey{n, r.sampleFull}
 	pass := r.decodeAhead[key]
 	if pass == nil {
-		n := passSize{tokens: 1, splits: splits}
-		pass = joinSegments(append(r.decodeSegments(splits, r.products), segment{dispatches: r.lmHeadSteps}, segment{dispatches: r.drawSteps()}), n, "decode")
+		pass = joinSegments(append(r.decodeSegments(n, r.products), segment{dispatches: r.lmHeadSteps}, segment{dispatches: r.drawSteps()}), n, "decode")
 		r.decodeAhead[key] = pass
 	}
 	return pass

@@ -196,7 +196,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 				return nil, err
 			}
 		}
-		return r.timing(dispatchesOf(r.decodeSegments(1, nil)), passSize{tokens: 1, splits: 1}), nil
+		return r.timing(dispatchesOf(r.decodeSegments(passSize{tokens: 1, splits: 1}, nil)), passSize{tokens: 1, splits: 1}), nil
 	}
 	best := 0
 	var rows []TuneRow
@@ -427,13 +427,7 @@ func (r *Runner) outputOf(steps []dispatch, out gpu.Buffer, n int) ([]float32, e
 // tuneInput fills the buffers that the kernels read with numbers of a decode step's size.
 func (r *Runner) tuneInput() error {
 	s := &r.shape
-	fill := func(buf, n int) error {
-		v := make([]float32, n)
-		for i := range v {
-			v[i] = float32(math.Sin(float64(i) * 0.7))
-		}
-		return r.dev.Write(r.act[buf], 0, floatBytes(v))
-	}
+	fill := func(buf, n int) error { return r.dev.Write(r.act[buf], 0, floatBytes(tuneNumbers(n))) }
 	if err := fill(bufX, s.HiddenSize); err != nil {
 		return err
 	}
@@ -441,6 +435,9 @@ func (r *Runner) tuneInput() error {
 		return err
 	}
 	if err := fill(bufSplits, s.QDim()); err != nil {
+		return err
+	}
+	if err := fill(bufQKV, s.QDim()+2*s.KVDim()); err != nil {
 		return err
 	}
 	ml := make([]float32, 2*s.NumAttentionHeads) // one split: m = 0, l = 1
@@ -455,6 +452,15 @@ func (r *Runner) tuneInput() error {
 	binary.LittleEndian.PutUint32(state[4*stateKVLen:], 1)
 	binary.LittleEndian.PutUint32(state[4*stateNumSplits:], 1)
 	return r.dev.Write(r.act[bufStep], 0, state[:])
+}
+
+// tuneNumbers are n inputs of a kernel.
+func tuneNumbers(n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(math.Sin(float64(i) * 0.7))
+	}
+	return v
 }
 
 // closeTo compares two results up to the rounding of another order of summation.

@@ -6,6 +6,7 @@ package kerneltest
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/shaders"
@@ -96,11 +97,9 @@ func matvecCases() []Case { return matvecCasesIn(matvecShapes, false) }
 // HalvesCases lists cases of the kernels' variant with halves, for devices where shaders.HalvesExact.
 func HalvesCases(limits gpu.Limits) []Case {
 	all := matvecCasesIn(matvecShapes, true)
-	if limits.MaxStorageBuffersPerStage >= productsBuffers {
-		for _, c := range productsCases {
-			if c.halves = true; c.weight != "bf16" {
-				all = append(all, c.named())
-			}
+	for _, c := range productsCases {
+		if c.halves = true; c.weight != "bf16" && c.fits(limits) {
+			all = append(all, c.named())
 		}
 	}
 	return all
@@ -266,33 +265,9 @@ func (c attentionCase) setup(seed uint64, pipelined uint32) *Setup {
 	rng := NewRand(seed)
 	d, cache := c.headDim, c.cache()
 	qDim, kvDim, qPad := c.heads*d, c.kvHeads*d, RoundUp(c.heads*d, 32)
-	qkv, norms := Normal(rng, qDim+2*kvDim, 2), Normal(rng, 2*d, 1)
-	norms[d] = 20 // a key gain that amplifies roundings
-	cache.BoundKeys(norms)
-	table := RandomPageTable(rng, c.numPages()+stalePages, cache.NumPages)
-	rope := RopeTable(c.kvLen(), d)
-	keys, values := cache.Keys().Random(rng, table, c.start, c.keySpread()), cache.Random(rng, table, c.start, 1)
-
-	// The token's own key and value are attended to as the cache holds them.
-	wantK, wantV := Untouched(cache.Len()), Untouched(cache.Len())
-	attn := make([]float64, qPad)
-	for kvHead := range c.kvHeads {
-		at := func(head int) []float32 { return qkv[head*d : (head+1)*d] }
-		key := normRope(at(c.heads+kvHead), norms[d:], rope[c.start*d:])
-		value := Float64s(at(c.heads + c.kvHeads + kvHead))
-		slot := cache.Index(table, c.start, kvHead, 0)
-		copy(wantK[slot:], make([]float64, cache.HeadPad()))
-		copy(wantV[slot:], make([]float64, cache.HeadPad()))
-		copy(wantK[slot:], key)
-		copy(wantV[slot:], value)
-		ks, vs := cache.Keys().Head(keys, table, kvHead, c.start), cache.Head(values, table, kvHead, c.start)
-		ks, vs = append(ks, cache.Keys().rounded(key)), append(vs, cache.rounded(value))
-		group := c.heads / c.kvHeads
-		for head := kvHead * group; head < (kvHead+1)*group; head++ {
-			q := normRope(at(head), norms[:d], rope[c.start*d:])
-			copy(attn[head*d:], attend64(q, ks, vs))
-		}
-	}
+	qkv, a := Normal(rng, qDim+2*kvDim, 2), c.context(rng)
+	norms, table, rope, keys, values := a.norms, a.table, a.rope, a.keys, a.values
+	attn, wantK, wantV := a.attend(qkv, qPad)
 	w := RandomMatrix(rng, c.weight, c.rows, qDim, qPad, 0.05)
 	residual := Normal(rng, c.rows, 1)
 	want := Float64s(residual)
@@ -303,19 +278,8 @@ func (c attentionCase) setup(seed uint64, pipelined uint32) *Setup {
 	}
 
 	attnOpt, outOpt, qTiles := c.options(qPad, pipelined)
-	// What is beside: weights to prefetch, or words to clear.
-	beside, wantBeside := make([]byte, 16*nextVectors), Untouched(4*nextVectors)
-	if attnOpt.Clear && c.beside() > 0 {
-		for i := range clearedWords {
-			wantBeside[clearedAt+4+i] = unsetWord
-		}
-	}
-	// The key is rounded to 16 bits from a float32 result: where that lies close to the middle of two neighbours the
-	// device may choose the other one, which moves the output by far less than the cache's own tolerance.
-	tolerance, outTolerance, copyTolerance := f32Tolerance, f32Tolerance, 0.0
-	if c.kv == "f16" {
-		tolerance, outTolerance, copyTolerance = keyTolerance, f16Tolerance, f16Tolerance
-	}
+	beside := make([]byte, 16*nextVectors)
+	tolerance, copyTolerance, outTolerance := c.tolerances()
 	outputs := uint64(4 * maxSplits * qPad)
 	splits := append(Poison(maxSplits*qPad), Poison(RoundUp(2*maxSplits*c.heads, 4))...)
 	clearPadding(splits, maxSplits, qPad, qDim)
@@ -350,9 +314,63 @@ func (c attentionCase) setup(seed uint64, pipelined uint32) *Setup {
 			{"k_cache", cache.Keys().Format(), wantK, tolerance},
 			{"v_cache", cache.Format(), wantV, copyTolerance},
 			{"x", F32, want, outTolerance},
-			{"beside", U32, wantBeside, 0},
+			{"beside", U32, Untouched(4 * nextVectors), 0},
 		},
 	}
+}
+
+// decodeContext is what a token at position start attends to in one layer.
+type decodeContext struct {
+	headShape
+	norms        []float32 // [2, headDim] q_norm, k_norm
+	table        []uint32  // with stalePages behind the context
+	rope         []float32
+	keys, values []byte
+}
+
+func (h headShape) context(rng *rand.Rand) decodeContext {
+	d, cache := h.headDim, h.cache()
+	norms := Normal(rng, 2*d, 1)
+	norms[d] = 20 // a key gain that amplifies roundings
+	cache.BoundKeys(norms)
+	table := RandomPageTable(rng, h.numPages()+stalePages, cache.NumPages)
+	return decodeContext{h, norms, table, RopeTable(h.kvLen(), d), cache.Keys().Random(rng, table, h.start, h.keySpread()), cache.Random(rng, table, h.start, 1)}
+}
+
+// attend gives the attention output [qPad] of a token with these projections, and what it leaves in the cache. Its own key and value are
+// attended to as the cache holds them.
+func (a decodeContext) attend(qkv []float32, qPad int) (attn, wantK, wantV []float64) {
+	d, cache := a.headDim, a.cache()
+	wantK, wantV = Untouched(cache.Len()), Untouched(cache.Len())
+	attn = make([]float64, qPad)
+	for kvHead := range a.kvHeads {
+		at := func(head int) []float32 { return qkv[head*d : (head+1)*d] }
+		key := normRope(at(a.heads+kvHead), a.norms[d:], a.rope[a.start*d:])
+		value := Float64s(at(a.heads + a.kvHeads + kvHead))
+		slot := cache.Index(a.table, a.start, kvHead, 0)
+		copy(wantK[slot:], make([]float64, cache.HeadPad()))
+		copy(wantV[slot:], make([]float64, cache.HeadPad()))
+		copy(wantK[slot:], key)
+		copy(wantV[slot:], value)
+		ks, vs := cache.Keys().Head(a.keys, a.table, kvHead, a.start), cache.Head(a.values, a.table, kvHead, a.start)
+		ks, vs = append(ks, cache.Keys().rounded(key)), append(vs, cache.rounded(value))
+		group := a.heads / a.kvHeads
+		for head := kvHead * group; head < (kvHead+1)*group; head++ {
+			q := normRope(at(head), a.norms[:d], a.rope[a.start*d:])
+			copy(attn[head*d:], attend64(q, ks, vs))
+		}
+	}
+	return attn, wantK, wantV
+}
+
+// tolerances are those of keys, of copied values and of what is computed from both.
+func (h headShape) tolerances() (key, copied, out float64) {
+	if h.kv == "f16" {
+		// The key is rounded to 16 bits from a float32 result: where that lies close to the middle of two neighbours the
+		// device may choose the other one, which moves the output by far less than the cache's own tolerance.
+		return keyTolerance, f16Tolerance, f16Tolerance
+	}
+	return f32Tolerance, 0, f32Tolerance
 }
 
 // outKernel is what adds the attention output to the residual stream.
@@ -363,11 +381,8 @@ func (c attentionCase) outKernel() string {
 	return "residual_proj"
 }
 
-// What rows of workgroups do beside attention: prefetch weights, of nextVectors in 16 bytes, or clear some of those words.
-const (
-	nextVectors             = 5000
-	clearedAt, clearedWords = 100, 5001
-)
+// nextVectors of 16 bytes are prefetched by rows of workgroups beside attention.
+const nextVectors = 5000
 
 func (c attentionCase) beside() int { return c.start % 3 }
 
@@ -390,13 +405,8 @@ func (c attentionCase) options(qPad int, pipelined uint32) (attention, attnOut s
 	attention = shaders.Options{KV: c.kv, Consts: map[string]uint32{
 		"NUM_HEADS": uint32(c.heads), "NUM_KV_HEADS": uint32(c.kvHeads), "HEAD_DIM": uint32(d), "HEAD_PAD": uint32(headPad), "PAGE_SIZE": uint32(c.pageSize),
 		"BESIDE": uint32(c.beside()), "Q_PAD": uint32(qPad), "ML_BASE": uint32(maxSplits * qPad), "PAGE_TABLE": 8, "MAX_PAGES": uint32(c.numPages() + stalePages), "Q_TILE": uint32(qTile), "Q_TILES": uint32(qTiles),
-		"PIPELINED": pipelined,
+		"PIPELINED": pipelined, "NEXT_VECS": nextVectors,
 	}, Floats: map[string]float32{"SCALE": float32(1 / math.Sqrt(float64(d))), "EPS": eps}}
-	if attention.Clear = c.start%2 == 1; attention.Clear {
-		attention.Consts["EXCHANGE"], attention.Consts["CLEARED"] = clearedAt, clearedWords
-	} else {
-		attention.Consts["NEXT_VECS"] = nextVectors
-	}
 	attnOut = shaders.Options{Weight: c.weight, Consts: map[string]uint32{
 		"NUM_ROWS": uint32(c.rows),
 	}}

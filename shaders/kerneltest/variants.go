@@ -8,14 +8,14 @@ import (
 )
 
 // Variants returns every kernel with its default constants and each number format it can take, once each; labels are
-// "kernel/bf16/f16", "kernel/q4/halves", ... A device must compile all of them, but for those with more storage buffers than it
+// "kernel/bf16/f16", "kernel/q4/halves", "kernel/q4/f16 attention", ... A device must compile all of them, but for those with more storage buffers than it
 // allows a kernel, which are left out.
 func Variants(limits gpu.Limits) ([]gpu.KernelDesc, error) {
 	var all []gpu.KernelDesc
 	var formats []shaders.Options
 	for _, weight := range Weights {
 		for _, kv := range KVs {
-			formats = append(formats, shaders.Options{Weight: weight, KV: kv})
+			formats = append(formats, shaders.Options{Weight: weight, KV: kv}, shaders.Options{Weight: weight, KV: kv, Attention: true})
 		}
 		if weight != "bf16" {
 			formats = append(formats, shaders.Options{Weight: weight, Halves: true})
@@ -39,6 +39,9 @@ func Variants(limits gpu.Limits) ([]gpu.KernelDesc, error) {
 			what := opt.KV
 			if opt.Halves {
 				what = "halves"
+			}
+			if opt.Attention {
+				what += " attention"
 			}
 			desc.Label = fmt.Sprintf("%s/%s/%s", name, opt.Weight, what)
 			all = append(all, desc)

@@ -54,7 +54,7 @@ test("Node and Dawn: a model against transformers", async () => {
 test("Node and Dawn: layer_products", async (t) => {
   const args = ["-test.v", "-test.run", "^TestParity$/^layer_products$", "-native", outputs];
   const rows = table(passed(await runInNode(program, args)));
-  assert.ok(rows["layer_products x"] && rows["layer_products qkv"], "no case was run");
+  assert.ok(rows["layer_products x"] && rows["layer_products exchange"], "no case was run");
   print(t, "Node", rows);
 });
 
