@@ -202,8 +202,7 @@ func instances(name, src string, opt Options) (string, error) {
 // numberScales numbers the binding of quantized weights' scales, which are declared with the weights, behind all others.
 func numberScales(src string) string {
 	const scales = "@binding(SCALES_BINDING)"
-	n := strings.Count(src, "\n@group(0) @binding(") - strings.Count(src, scales)
-	for ; strings.Contains(src, scales); n++ {
+	for n := len(bindingRE.FindAllString(src, -1)); strings.Contains(src, scales); n++ {
 		src = strings.Replace(src, scales, fmt.Sprintf("@binding(%d)", n), 1)
 	}
 	return src
