@@ -92,6 +92,7 @@ type Runner struct {
 	aheadPasses   []*gpu.Pass      // scratch for SampleAhead
 	products      *layerProducts   // in place of four dispatches a layer; nil: none
 	firstQKV      []dispatch       // in front of layer_products, once recorded
+	longestRun    int              // layers of a dispatch of layer_products, at most; see writeLayers
 	bare          []attentionSteps // likewise, attention by layer
 	numSampled    uint32           // tokens drawn on the device, as its pass state counts them
 	copySteps     []dispatch       // copy-on-write, one a layer

@@ -191,17 +191,17 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	if !ok {
 		return nil, nil
 	}
+	var err error
 	if r.bare == nil {
+		if r.longestRun, err = r.writeLayers(); err != nil {
+			return nil, err
+		}
 		if err := r.recordBare(); err != nil {
 			return nil, err
 		}
 	}
-	longest, err := r.writeLayers()
-	if err != nil {
-		return nil, err
-	}
 	p := &layerProducts{shape: shape}
-	attend, ok := r.attendOptions(shape, longest, 1)
+	attend, ok := r.attendOptions(shape, 1)
 	if p.shape.Apart = shape.Apart || !ok; p.shape.Apart {
 		p.few, err = r.recordLayers(opt)
 		return p, err
@@ -220,11 +220,7 @@ func (r *Runner) recordRest(p *layerProducts) (err error) {
 		return nil
 	}
 	if !p.shape.Apart {
-		longest, err := r.writeLayers()
-		if err != nil {
-			return err
-		}
-		if opt, ok := r.attendOptions(p.shape, longest, r.shape.runSplits(p.shape.Groups)); ok {
+		if opt, ok := r.attendOptions(p.shape, r.shape.runSplits(p.shape.Groups)); ok {
 			if p.inSplits, err = r.recordRuns(opt); err != nil {
 				return err
 			}
@@ -327,9 +323,9 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 	return opt, filled, ok && (!shape.Halves || r.halves())
 }
 
-// attendOptions are the kernel's with attention to so many splits in front, in a shape that productsOptions has filled in, for runs of at
-// most longest layers; ok is false when the device has too few buffers or too little memory for it.
-func (r *Runner) attendOptions(shape shaders.ProductsShape, longest, splits int) (opt shaders.Options, ok bool) {
+// attendOptions are the kernel's with attention to so many splits in front, in a shape that productsOptions has filled in; ok is false when
+// the device has too few buffers or too little memory for it.
+func (r *Runner) attendOptions(shape shaders.ProductsShape, splits int) (opt shaders.Options, ok bool) {
 	s, limits := &r.shape, r.dev.Limits()
 	if !r.hasBuffers(attendBuffers) {
 		return opt, false
@@ -342,7 +338,7 @@ func (r *Runner) attendOptions(shape shaders.ProductsShape, longest, splits int)
 	delete(opt.Consts, "Q_PAD")
 	delete(opt.Consts, "ML_BASE")
 	maps.Copy(opt.Consts, map[string]uint32{
-		"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "QKV_AT": uint32(s.handedQKV()), "ALL_VECS": uint32(longest * layerWords / 4),
+		"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "QKV_AT": uint32(s.handedQKV()), "ALL_VECS": uint32(r.longestRun * layerWords / 4),
 		"SPLITS": uint32(splits), "Q_TILE": 1, "Q_TILES": uint32(s.qTiles(1)), "PIPELINED": 0,
 	})
 	if splits > 1 {
