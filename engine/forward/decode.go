@@ -25,32 +25,31 @@ func (r *Runner) recordDecode(out *layer) error {
 
 // recordAttention records decode attention, with the prefetch of gate_up's first weights that tuning chose.
 func (r *Runner) recordAttention(out *layer) (err error) {
-	next := out.weights.gateUp
-	prefetch, data := r.tuned[tuningKey("gate_up", next)].Prefetch, next.parts[0].data
-	opt := shaders.Options{Consts: map[string]uint32{"NEXT_VECS": uint32(data.Size / 16)}}
-	out.decode.attention, err = r.attention(&out.weights, opt, r.whole(bufQKV), data, prefetch)
+	prefetch := r.tuned[tuningKey("gate_up", out.weights.gateUp)].Prefetch
+	out.decode.attention, err = r.attention(&out.weights, r.whole(bufQKV), prefetch)
 	return err
 }
 
-// recordBare records what runs beside layer_products: layer 0's q, k and v, to the exchange, and attention from there with nothing beside.
-func (r *Runner) recordBare() error {
+// recordFirstQKV records layer 0's q, k and v, to the exchange.
+func (r *Runner) recordFirstQKV() (err error) {
 	first := &r.layers[0].weights
-	steps, err := r.matvec("qkv", "rmsnorm_qkv", first.qkv, r.normed(), func(p part) []gpu.Binding {
+	r.firstQKV, err = r.matvec("qkv", "rmsnorm_qkv", first.qkv, r.normed(), func(p part) []gpu.Binding {
 		return []gpu.Binding{r.whole(bufX), first.inputNorm, p.data, r.projections(0)}
 	})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// recordBare records attention from the exchange, with nothing beside.
+func (r *Runner) recordBare() error {
 	var bare []attentionSteps
 	for i := range r.layers {
-		w := &r.layers[i].weights
-		a, err := r.attention(w, shaders.Options{Consts: map[string]uint32{}}, r.projections(i), w.gateUp.parts[0].data, 0)
+		a, err := r.attention(&r.layers[i].weights, r.projections(i), 0)
 		if err != nil {
 			return err
 		}
 		bare = append(bare, a)
 	}
-	r.firstQKV, r.bare = steps, bare
+	r.bare = bare
 	return nil
 }
 
@@ -72,21 +71,19 @@ func (a attentionSteps) in(numSplits int) []dispatch {
 	return a.few
 }
 
-// attention records decode attention to projections with so many rows of further workgroups beside, which have binding last and opt's
-// constants.
-func (r *Runner) attention(w *layerWeights, opt shaders.Options, projections, last gpu.Binding, rows int) (steps attentionSteps, err error) {
-	s := &r.shape
+// attention records decode attention to projections with so many rows of further workgroups beside, which prefetch gate_up's weights.
+func (r *Runner) attention(w *layerWeights, projections gpu.Binding, rows int) (steps attentionSteps, err error) {
+	s, next := &r.shape, w.gateUp.parts[0].data
 	record := func(qTile int, pipelined uint32) ([]dispatch, error) {
 		columns := s.NumKeyValueHeads * s.qTiles(qTile)
-		opt := opt
-		opt.Consts = maps.Clone(opt.Consts)
-		maps.Copy(opt.Consts, s.attentionConsts())
-		opt.Consts["BESIDE"], opt.Consts["Q_TILE"], opt.Consts["Q_TILES"] = uint32(rows), uint32(qTile), uint32(s.qTiles(qTile))
-		opt.Consts["PIPELINED"] = pipelined
-		opt.KV, opt.Floats = string(s.kv), s.attentionFloats()
+		opt := shaders.Options{KV: string(s.kv), Consts: s.attentionConsts(), Floats: s.attentionFloats()}
+		maps.Copy(opt.Consts, map[string]uint32{
+			"Q_PAD": uint32(s.qPad), "ML_BASE": uint32(maxSplits * s.qPad), "BESIDE": uint32(rows), "NEXT_VECS": uint32(next.Size / 16),
+			"Q_TILE": uint32(qTile), "Q_TILES": uint32(s.qTiles(qTile)), "PIPELINED": pipelined,
+		})
 		d, err := r.dispatch("attention", opt,
 			func(n passSize) [3]uint32 { return [3]uint32{uint32(columns), uint32(n.splits + rows), 1} },
-			r.whole(bufStep), w.qkNorms, r.whole(bufRope), projections, w.k, w.v, r.whole(bufSplits), last)
+			r.whole(bufStep), w.qkNorms, r.whole(bufRope), projections, w.k, w.v, r.whole(bufSplits), next)
 		return []dispatch{d}, err
 	}
 	pipelined := uint32(0)
@@ -206,11 +203,11 @@ func (r *Runner) recordMatvec(l *layer, name string) error {
 	return nil
 }
 
-// attentionConsts are the constants of decode attention.
+// attentionConsts are the constants of decode attention wherever it stands.
 func (s *shape) attentionConsts() map[string]uint32 {
 	return map[string]uint32{
 		"NUM_HEADS": uint32(s.NumAttentionHeads), "NUM_KV_HEADS": uint32(s.NumKeyValueHeads), "HEAD_DIM": uint32(s.HeadDim),
-		"HEAD_PAD": uint32(s.headPad), "PAGE_SIZE": uint32(s.pageSize), "Q_PAD": uint32(s.qPad), "ML_BASE": uint32(maxSplits * s.qPad),
+		"HEAD_PAD": uint32(s.headPad), "PAGE_SIZE": uint32(s.pageSize),
 		"PAGE_TABLE": uint32(s.pageTableOffset() / 4), "MAX_PAGES": uint32(s.maxPages),
 	}
 }

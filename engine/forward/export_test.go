@@ -119,8 +119,8 @@ func (r *Runner) CheckExchange() error {
 	if err := gpu.Read(r.dev, r.act[bufExchange], 0, raw); err != nil {
 		return err
 	}
-	s, starts, n := &r.shape, r.runStarts(), len(r.layers)
-	last := starts[len(starts)-1]
+	s, runs, n := &r.shape, r.runs(), len(r.layers)
+	last := runs[len(runs)-1].first
 	for i := range len(raw) / 4 {
 		used := i < s.placeOf(0) || i >= s.projectionsOf(last) && i < s.placeOf(n)
 		if word := binary.LittleEndian.Uint32(raw[4*i:]); !used && word != unsetWord {

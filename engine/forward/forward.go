@@ -90,9 +90,8 @@ type Runner struct {
 	sampleFull    bool                   // draws are from the whole vocabulary
 	ahead         ahead
 	aheadPasses   []*gpu.Pass      // scratch for SampleAhead
-	products      *layerProducts   // in place of four dispatches a layer; nil: none
+	products      *layerProducts   // in place of five dispatches a layer; nil: none
 	firstQKV      []dispatch       // in front of layer_products, once recorded
-	longestRun    int              // layers of a dispatch of layer_products, at most; see writeLayers
 	bare          []attentionSteps // likewise, attention by layer
 	numSampled    uint32           // tokens drawn on the device, as its pass state counts them
 	copySteps     []dispatch       // copy-on-write, one a layer
@@ -189,7 +188,7 @@ func (r *Runner) Close() error {
 	for _, b := range r.buffers {
 		b.Release()
 	}
-	r.groups, r.kernels, r.buffers, r.bare, r.products, r.decode, r.decodeAhead = nil, nil, nil, nil, nil, nil, nil
+	r.groups, r.kernels, r.buffers, r.firstQKV, r.bare, r.products, r.decode, r.decodeAhead = nil, nil, nil, nil, nil, nil, nil, nil
 	return nil
 }
 
@@ -254,7 +253,10 @@ func (r *Runner) passSize(ic *kvcache.InferenceContext) passSize {
 
 // decodeSize is that of one token at position pos.
 func (r *Runner) decodeSize(pos int) passSize {
-	return passSize{tokens: 1, splits: r.shape.numSplits(pos), attend: r.products.attends(pos)}
+	if attend := r.products.attends(pos); attend != apart {
+		return passSize{tokens: 1, attend: attend}
+	}
+	return passSize{tokens: 1, splits: r.shape.numSplits(pos)}
 }
 
 // segments lists the dispatches of a pass, of one token with products between attentions, which have no taps, or with nil without.

@@ -333,7 +333,7 @@ func (s *shape) runSplits(groups int) int {
 }
 
 // runQTile is how many query heads a workgroup of those has.
-func (s *shape) runQTile() int { return min(s.qTile, runQTile) }
+func (s *shape) runQTile() int { return min(s.qTile, maxRunQTile) }
 
 // handedQKV is where in a layer's place the next one's q, k and v are, on a binding boundary, behind attention in as many splits as it may have.
 func (s *shape) handedQKV() int {

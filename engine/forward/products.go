@@ -43,7 +43,7 @@ const (
 
 	unsetWord    = 0x7fc0a5a5
 	maxRunGroups = 128  // workgroups that attend in splits
-	runQTile     = 2    // query heads of a workgroup, at most: with four the kernel outgrows the instruction cache of a large GPU, and registers
+	maxRunQTile  = 2    // query heads of a workgroup, at most: with four the kernel outgrows the instruction cache of a large GPU, and registers
 	manyPerHead  = 6144 // positions from which on, with more query heads a KV head, attention that reads less is faster in dispatches of its own
 	manyThreads  = 768  // of a workgroup: with more, attention may have too few registers to be worth having in front
 
@@ -99,29 +99,39 @@ func (r *Runner) clearExchange() error {
 	return r.dev.Write(r.act[bufExchange], 0, raw)
 }
 
-// runStarts are the first layers of runs: of as many neighbours as have their weights, keys and values in the same buffers, and at least
-// two, since a run clears the places of another.
-func (r *Runner) runStarts() (starts []int) {
+// layerRun is layers first to end-1, of one dispatch.
+type layerRun struct{ first, end int }
+
+// runs are of as many neighbours as have their weights, keys and values in the same buffers, and at least two, since a run clears the places
+// of another.
+func (r *Runner) runs() (runs []layerRun) {
 	for i := range r.layers {
-		w := &r.layers[i].weights
-		if i > 0 {
-			first := &r.layers[starts[len(starts)-1]].weights
+		if last := len(runs) - 1; last >= 0 {
+			w, first := &r.layers[i].weights, &r.layers[runs[last].first].weights
 			if w.o.parts[0].data.Buffer == first.o.parts[0].data.Buffer && w.k.Buffer == first.k.Buffer && w.v.Buffer == first.v.Buffer {
+				runs[last].end++
 				continue
 			}
 		}
-		starts = append(starts, i)
+		runs = append(runs, layerRun{i, i + 1})
 	}
-	if len(starts) == 1 {
-		starts = append(starts, (len(r.layers)+1)/2)
+	if n := len(r.layers); len(runs) == 1 {
+		runs = []layerRun{{0, (n + 1) / 2}, {(n + 1) / 2, n}}
 	}
-	return starts
+	return runs
 }
 
-// writeLayers writes what layersFrom binds, four words for each of layer_products.wgsl's constants *_VEC, and returns how many layers the
-// longest run has.
-func (r *Runner) writeLayers() (longest int, err error) {
-	s, starts, n := &r.shape, r.runStarts(), len(r.layers)
+// longestRun is how many layers a run has at most.
+func (r *Runner) longestRun() (longest int) {
+	for _, run := range r.runs() {
+		longest = max(longest, run.end-run.first)
+	}
+	return longest
+}
+
+// writeLayers writes what layersFrom binds, four words for each of layer_products.wgsl's constants *_VEC.
+func (r *Runner) writeLayers() error {
+	s, runs, n := &r.shape, r.runs(), len(r.layers)
 	table := make([]uint32, layerWords*2*n)
 	for i := range r.layers {
 		w, row := &r.layers[i].weights, table[layerWords*i:]
@@ -138,40 +148,33 @@ func (r *Runner) writeLayers() (longest int, err error) {
 		copy(row[12:], []uint32{uint32(w.postNorm.Offset / 4), uint32(r.layers[next].weights.inputNorm.Offset / 4), uint32(w.qkNorms.Offset / 4)})
 		copy(row[16:], []uint32{uint32(w.k.Offset / uint64(8*s.kv.Bytes())), uint32(w.v.Offset / uint64(4*s.kv.Bytes()))})
 		if i > 0 {
-			copy(row[25:], r.cleared(i-1, i))
+			copy(row[25:], r.cleared(layerRun{i - 1, i}))
 		}
 	}
-	last := starts[len(starts)-1]
-	copy(table[25:], r.cleared(last, n)) // a pass in splits may follow one in runs
-	for j, first := range starts {
-		end := n
-		if j+1 < len(starts) {
-			end = starts[j+1]
-		}
-		longest = max(longest, end-first)
-		row := table[layerWords*first:]
-		row[20] = uint32(end - first)
-		copy(row[21:], table[25:27])
-		if j > 0 {
-			copy(row[21:], r.cleared(starts[j-1], first))
-		}
+	before := runs[len(runs)-1]
+	copy(table[25:], r.cleared(before)) // a pass in splits may follow one in runs
+	for _, run := range runs {
+		row := table[layerWords*run.first:]
+		row[20] = uint32(run.end - run.first)
+		copy(row[21:], r.cleared(before))
+		before = run
 	}
 	trial := table[layerWords*n:]
 	copy(trial, table[:layerWords])
 	trial[20] = 1
 	raw := make([]byte, 4*len(table))
 	putUint32s(raw, table)
-	return longest, r.dev.Write(r.act[bufLayers], 0, raw)
+	return r.dev.Write(r.act[bufLayers], 0, raw)
 }
 
-// cleared is from where to where the exchange holds what was handed on in layers first to end-1, and to the first of them: not what is handed
-// on to the layer behind them, which is read while the rest is cleared.
-func (r *Runner) cleared(first, end int) []uint32 {
+// cleared is from where to where the exchange holds what was handed on in a run, and to the first of its layers: not what is handed on to the
+// layer behind it, which is read while the rest is cleared.
+func (r *Runner) cleared(run layerRun) []uint32 {
 	s := &r.shape
-	if end == s.NumHiddenLayers {
-		return []uint32{uint32(s.projectionsOf(first)), uint32(s.placeOf(end))}
+	if run.end == s.NumHiddenLayers {
+		return []uint32{uint32(s.projectionsOf(run.first)), uint32(s.placeOf(run.end))}
 	}
-	return []uint32{uint32(s.projectionsOf(first)), uint32(s.projectionsOf(end))}
+	return []uint32{uint32(s.projectionsOf(run.first)), uint32(s.projectionsOf(run.end))}
 }
 
 // layersFrom binds n layers of what writeLayers writes, from first on; behind the last layer is layer 0 for a trial.
@@ -192,11 +195,11 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 		return nil, nil
 	}
 	var err error
-	if r.bare == nil {
-		if r.longestRun, err = r.writeLayers(); err != nil {
+	if r.firstQKV == nil {
+		if err = r.writeLayers(); err != nil {
 			return nil, err
 		}
-		if err := r.recordBare(); err != nil {
+		if err = r.recordFirstQKV(); err != nil {
 			return nil, err
 		}
 	}
@@ -225,7 +228,7 @@ func (r *Runner) recordRest(p *layerProducts) (err error) {
 				return err
 			}
 			p.splitsTo = manyPerHead
-			if r.shape.qTile <= runQTile {
+			if r.shape.qTile <= maxRunQTile {
 				p.splitsTo = math.MaxInt
 				return nil
 			}
@@ -244,8 +247,8 @@ func (r *Runner) recordRest(p *layerProducts) (err error) {
 
 // recordRuns records layer_products with attention in front, a dispatch a run.
 func (r *Runner) recordRuns(opt shaders.Options) (runs []dispatch, err error) {
-	for _, first := range r.runStarts() {
-		d, err := r.recordRun(opt, first, first)
+	for _, run := range r.runs() {
+		d, err := r.recordRun(opt, run.first, run.first)
 		if err != nil {
 			return nil, err
 		}
@@ -260,8 +263,13 @@ func (r *Runner) recordRun(opt shaders.Options, first, row int) (dispatch, error
 	return r.recordDispatch(opt, w, r.layersFrom(row, int(opt.Consts["ALL_VECS"])/(layerWords/4)), r.whole(bufStep), r.whole(bufRope), gpu.Whole(w.k.Buffer), gpu.Whole(w.v.Buffer))
 }
 
-// recordLayers records layer_products behind splits, a dispatch a layer.
+// recordLayers records layer_products behind splits, a dispatch a layer, and the attention in front if it is not there yet.
 func (r *Runner) recordLayers(opt shaders.Options) (layers []dispatch, err error) {
+	if r.bare == nil {
+		if err := r.recordBare(); err != nil {
+			return nil, err
+		}
+	}
 	for i := range r.layers {
 		d, err := r.recordDispatch(opt, &r.layers[i].weights, r.layersFrom(i, 1), r.whole(bufSplits))
 		if err != nil {
@@ -335,10 +343,8 @@ func (r *Runner) attendOptions(shape shaders.ProductsShape, splits int) (opt sha
 		Consts: s.attentionConsts(),
 		Floats: s.attentionFloats(),
 	}
-	delete(opt.Consts, "Q_PAD")
-	delete(opt.Consts, "ML_BASE")
 	maps.Copy(opt.Consts, map[string]uint32{
-		"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "QKV_AT": uint32(s.handedQKV()), "ALL_VECS": uint32(r.longestRun * layerWords / 4),
+		"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "QKV_AT": uint32(s.handedQKV()), "ALL_VECS": uint32(r.longestRun() * layerWords / 4),
 		"SPLITS": uint32(splits), "Q_TILE": 1, "Q_TILES": uint32(s.qTiles(1)), "PIPELINED": 0,
 	})
 	if splits > 1 {

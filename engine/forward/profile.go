@@ -127,27 +127,22 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 		}
 	}
 	if p := r.products; p != nil {
-		starts, next := r.runStarts(), 0
-		for i := range r.layers {
-			w := &r.layers[i].weights
-			use := kernelUse{bytes: w.o.bytes() + w.gateUp.bytes() + w.down.bytes()}
-			if i+1 < len(r.layers) {
-				use.bytes += r.layers[i+1].weights.qkv.bytes()
+		for j, run := range r.runs() {
+			all := kernelUse{bytes: uint64(run.end-run.first) * attention.bytes}
+			for i := run.first; i < run.end; i++ {
+				use := kernelUse{}
+				for _, m := range r.between(i) {
+					use.bytes += m.bytes()
+				}
+				if p.many != nil {
+					uses[p.few[i].group], uses[p.many[i].group] = use, use
+				}
+				all.bytes += use.bytes
 			}
-			if p.many != nil {
-				uses[p.few[i].group], uses[p.many[i].group] = use, use
-			}
-			if p.shape.Apart {
-				continue
-			}
-			for next < len(starts) && starts[next] <= i {
-				next++
-			}
-			run := uses[p.whole[next-1].group]
-			run.bytes += use.bytes + attention.bytes
-			uses[p.whole[next-1].group] = run
-			if p.inSplits != nil {
-				uses[p.inSplits[next-1].group] = run
+			for _, runs := range [][]dispatch{p.whole, p.inSplits} {
+				if runs != nil {
+					uses[runs[j].group] = all
+				}
 			}
 		}
 	}

@@ -16,8 +16,8 @@ import (
 // passSize is what the grids of a pass depend on.
 type passSize struct {
 	tokens int
-	splits int // of the context in decode attention
-	attend attending
+	splits int       // of the context in decode attention
+	attend attending // if it is not apart, there are no splits to tell apart
 }
 
 // dispatch is a kernel with its buffers.
