@@ -7,11 +7,6 @@
 #include <string.h>
 
 // Opaque handles. The WebGPU C types that cross here are one pointer each.
-typedef struct {
-	void *queue;
-	uint64_t index;
-} wrapped_index;
-
 typedef void (*error_cb)(int type, const char *message, void *user);
 typedef void (*map_cb)(int status, void *user);
 typedef void (*log_cb)(int level, const char *message, void *user);
@@ -30,14 +25,14 @@ extern void wgpuComputePassEncoderSetBindGroup(void *pass, uint32_t index, void 
 extern void wgpuComputePassEncoderDispatchWorkgroups(void *pass, uint32_t x, uint32_t y, uint32_t z);
 extern void wgpuComputePassEncoderEnd(void *pass);
 extern void wgpuComputePassEncoderRelease(void *pass);
-extern uint64_t wgpuQueueSubmitForIndex(void *queue, size_t n, void *const *buffers);
+extern void wgpuQueueSubmit(void *queue, size_t n, void *const *buffers);
 extern void wgpuQueueWriteBuffer(void *queue, void *buffer, uint64_t offset, const void *data, size_t size);
 extern void wgpuBufferMapAsync(void *buffer, uint32_t mode, size_t offset, size_t size, map_cb callback, void *user);
 extern const void *wgpuBufferGetConstMappedRange(void *buffer, size_t offset, size_t size);
 extern void *wgpuBufferGetMappedRange(void *buffer, size_t offset, size_t size);
 extern void wgpuBufferUnmap(void *buffer);
 extern void wgpuBufferDestroy(void *buffer);
-extern uint32_t wgpuDevicePoll(void *device, uint32_t wait, const wrapped_index *index);
+extern uint32_t wgpuDevicePoll(void *device, uint32_t wait, const void *index);
 extern void wgpuSetLogCallback(log_cb callback, void *user);
 extern void wgpuSetLogLevel(int level);
 
@@ -79,7 +74,6 @@ typedef struct {
 	size_t n;
 	int dry_run;
 	qw_error *err;
-	uint64_t index;
 } submission;
 
 static void *encode(void *encoder, const qw_step *steps, size_t n) {
@@ -125,27 +119,25 @@ static void submit(void *user) {
 	scopes_pop(s->device, s->err);
 	if (s->err->type == 0 && !s->dry_run) {
 		void *list[1] = {commands};
-		s->index = wgpuQueueSubmitForIndex(s->queue, 1, list);
+		wgpuQueueSubmit(s->queue, 1, list);
 	}
 	if (commands) wgpuCommandBufferRelease(commands);
 	wgpuCommandEncoderRelease(encoder);
 }
 
-uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err) {
-	submission s = {device, queue, steps, n, dry_run, err, 0};
+void qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err) {
+	submission s = {device, queue, steps, n, dry_run, err};
 	if (!qw_guarded(submit, &s)) fatal(err, "submission failed");
-	return s.index;
 }
 
 static void flush(void *user) {
 	submission *s = user;
-	s->index = wgpuQueueSubmitForIndex(s->queue, 0, NULL);
+	wgpuQueueSubmit(s->queue, 0, NULL);
 }
 
-uint64_t qw_flush(void *queue, qw_error *err) {
-	submission s = {NULL, queue, NULL, 0, 0, err, 0};
+void qw_flush(void *queue, qw_error *err) {
+	submission s = {NULL, queue, NULL, 0, 0, err};
 	if (!qw_guarded(flush, &s)) fatal(err, "submission of pending writes failed");
-	return s.index;
 }
 
 void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const void *data, size_t size, qw_error *err) {
@@ -187,17 +179,16 @@ void qw_unmap(void *device, void *buffer, qw_error *err) {
 
 typedef struct {
 	void *device;
-	wrapped_index target;
-	int wait, empty;
+	int empty;
 } polling;
 
 static void poll(void *user) {
 	polling *p = user;
-	p->empty = (int)wgpuDevicePoll(p->device, (uint32_t)p->wait, p->wait ? &p->target : NULL);
+	p->empty = (int)wgpuDevicePoll(p->device, 0, NULL);
 }
 
-int qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err) {
-	polling p = {device, {queue, index}, wait, 0};
+int qw_poll(void *device, qw_error *err) {
+	polling p = {device, 0};
 	if (!qw_guarded(poll, &p)) fatal(err, "waiting for the device failed");
 	return p.empty;
 }

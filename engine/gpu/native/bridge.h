@@ -34,9 +34,9 @@ int qw_guarded(void (*fn)(void *), void *arg);
 enum { QW_FATAL = 1000 };
 
 // qw_submit encodes the steps into one command buffer and submits it. On an error nothing was submitted.
-uint64_t qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err);
+void qw_submit(void *device, void *queue, const qw_step *steps, size_t n, int dry_run, qw_error *err);
 // qw_flush submits nothing, which sends pending writes.
-uint64_t qw_flush(void *queue, qw_error *err);
+void qw_flush(void *queue, qw_error *err);
 void qw_write(void *device, void *queue, void *buffer, uint64_t offset, const void *data, size_t size, qw_error *err);
 
 enum { QW_MAP_READ = 1, QW_MAP_WRITE = 2 };
@@ -48,9 +48,8 @@ int32_t qw_status(const int32_t *status);
 // qw_read copies a mapped staging buffer out and unmaps it; it returns 0 when there was nothing mapped.
 int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err);
 void qw_unmap(void *device, void *buffer, qw_error *err);
-// qw_poll waits for submission index (wait != 0), or only looks. It tells whether the queue is empty. The library waits for five
-// seconds and then takes the submission for done, though it is not: see device.await.
-int qw_poll(void *device, void *queue, int wait, uint64_t index, qw_error *err);
+// qw_poll looks for what is done, and tells whether the queue is empty. It does not wait: see device.await.
+int qw_poll(void *device, qw_error *err);
 void qw_destroy_buffer(void *buffer);
 
 // Scopes for memory and internal errors around calls of the Go binding, which opens only a validation scope.

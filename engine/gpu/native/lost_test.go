@@ -3,9 +3,11 @@
 package native
 
 import (
+	"encoding/binary"
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 )
@@ -106,6 +108,72 @@ func TestFatalErrorBecomesErrLost(t *testing.T) {
 		}
 		if err := gpu.Read(other, o.y, 0, got[:]); err != nil || got[0] != 1 {
 			t.Fatalf("another device reads %v, %v", got, err)
+		}
+	}
+}
+
+// Each thread takes a while and then counts.
+const busyWGSL = `
+@group(0) @binding(0) var<storage, read> seed: array<u32>;
+@group(0) @binding(1) var<storage, read_write> counts: array<u32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    var x = seed[id.x];
+    for (var i = 0u; i < 50000u; i++) {
+        x = x * 1664525u + 1013904223u;
+    }
+    counts[id.x] += 1u + (x & seed[id.x]);
+}`
+
+// TestLongWork waits for more work than the library's own wait has patience for (five seconds), on a device of which nothing is known yet:
+// a long prompt in front of a first answer.
+func TestLongWork(t *testing.T) {
+	const numWords, patience, enough = 64 * 1024, 5 * time.Second, 7 * time.Second
+	d := open(t)
+	r := newRig(t, d, numWords)
+	k, err := d.NewKernel(gpu.KernelDesc{Label: "busy", WGSL: busyWGSL, Entry: "main", Bindings: []gpu.BindingKind{gpu.BindStorageRead, gpu.BindStorage}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := d.Bind(k, gpu.Whole(r.x), gpu.Whole(r.y))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4*numWords)
+	run := func(times int) time.Duration {
+		var whole gpu.Pass
+		for range times {
+			whole.Dispatch(k, g, numWords/64, 1, 1)
+		}
+		passes := []*gpu.Pass{&whole}
+		begin := time.Now()
+		if d.Info().Type != "cpu" { // whose driver waits for what is under way as it is given more; others may stop what takes seconds
+			for i := range whole.Steps {
+				if err := d.Submit(&gpu.Pass{Steps: whole.Steps[i : i+1]}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			passes = nil
+		}
+		pending, err := d.Download(r.y, 0, 4*numWords, passes...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pending.Wait(got); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(begin)
+	}
+	run(1)
+	times := min(int(enough/run(1))+1, 5000)
+	took := run(times)
+	t.Logf("%d dispatches took %v", times, took)
+	if took < patience {
+		t.Errorf("%d dispatches took %v, less than the library waits", times, took)
+	}
+	for i := range numWords {
+		if n := binary.LittleEndian.Uint32(got[4*i:]); n != uint32(2+times) {
+			t.Fatalf("thread %d has counted to %d, want %d", i, n, 2+times)
 		}
 	}
 }

@@ -93,16 +93,14 @@ type device struct {
 	steps   []C.qw_step           // reused by Submit
 	scratch *buffer               // for copies within one buffer
 
-	allocated uint64    // bytes of live buffers
-	unflushed uint64    // bytes written since the last submission
-	flushes   [2]uint64 // submission indices of the last two flushes
+	allocated uint64 // bytes of live buffers
+	unflushed uint64 // bytes written since the last submission
 
 	staging   stagingPool
 	upload    uploader
 	compiling sync.WaitGroup // of NewKernelAsync
 	compilers chan struct{}  // those at work
 	waiting   sync.Mutex     // held while polling
-	slow      atomic.Bool    // submissions may take seconds: see await
 }
 
 type releaser interface{ releaseLocked() }
@@ -192,16 +190,13 @@ func (d *device) newBufferLocked(label string, sizeBytes uint64, usage gpu.Usage
 			label, sizeBytes, d.info.Name, d.allocated, d.checks.Limits.MemoryBytes, err)
 	}
 	d.allocated += sizeBytes
-	if d.info.Type == "cpu" && d.allocated > slowBytes {
-		d.slow.Store(true)
-	}
 	b := &buffer{CheckedBuffer: checked, d: d, raw: raw, ref: handle(raw)}
 	d.live[b] = struct{}{}
 	return b, nil
 }
 
 // One WriteBuffer of the library allocates a staging buffer of its size and frees it when a later submission is done,
-// so writes of largeWriteBytes go through the uploader, and many small ones are flushed with at most two flushes under way.
+// so writes of largeWriteBytes go through the uploader, and many small ones are flushed.
 const (
 	largeWriteBytes = 1 << 20
 	flushBytes      = 64 << 20
@@ -236,40 +231,33 @@ func (d *device) Write(buf gpu.Buffer, offset uint64, data []byte) error {
 	return d.usable()
 }
 
-// flushLocked sends pending writes and waits for the flush before the last one.
+// flushLocked sends pending writes and waits until they are done.
 func (d *device) flushLocked() error {
 	var caught C.qw_error
-	index := uint64(C.qw_flush(d.q, &caught))
+	C.qw_flush(d.q, &caught)
 	d.unflushed = 0
-	if old := d.flushes[0]; old != 0 && caught._type == 0 {
-		d.await(old, nil, &caught)
+	if caught._type == 0 {
+		d.await(nil, &caught)
 	}
-	d.flushes[0], d.flushes[1] = d.flushes[1], index
 	return d.takeError(&caught)
 }
 
-// The library waits for a submission for five seconds and then takes it for done: what the device still uses is freed. On a device
-// that may take so long it is asked again and again instead: a CPU with slowBytes in its buffers, and any on which a submission
-// has once taken slowWait.
+// Pauses between two looks at what is under way: an eighth of the time waited, but
 const (
-	slowBytes = 128 << 20
-	slowWait  = time.Second
+	minPause = 20 * time.Microsecond
+	maxPause = time.Millisecond
 )
 
-// await waits until submission index is done; on a slow device until done says so, which may be nil, or nothing is under way.
-func (d *device) await(index uint64, done func() bool, caught *C.qw_error) {
-	if !d.slow.Load() {
-		begin := time.Now()
-		if C.qw_poll(d.dev, d.q, 1, C.uint64_t(index), caught); time.Since(begin) > slowWait {
-			d.slow.Store(true)
-		}
-		return
-	}
-	for pause := 20 * time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
-		if empty := C.qw_poll(d.dev, d.q, 0, 0, caught); empty != 0 || caught._type != 0 || done != nil && done() {
+// await waits until done says so, which may be nil, nothing is under way or the device is lost. The library could wait itself, but
+// only for five seconds: then it takes for done what is not, and frees what the device still uses, which faults (TestLongWork). A long
+// prompt takes that long, so the library is asked again and again instead.
+func (d *device) await(done func() bool, caught *C.qw_error) {
+	begin := time.Now()
+	for {
+		if empty := C.qw_poll(d.dev, caught); empty != 0 || caught._type != 0 || done != nil && done() || C.qw_watch_lost(d.watch) != 0 {
 			return
 		}
-		time.Sleep(pause)
+		time.Sleep(min(max(time.Since(begin)/8, minPause), maxPause))
 	}
 }
 
@@ -409,41 +397,42 @@ func (d *device) Bind(k gpu.Kernel, bindings ...gpu.Binding) (gpu.BindGroup, err
 func (d *device) Submit(pass *gpu.Pass) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, err := d.submitPasses([]*gpu.Pass{pass}); err != nil {
+	if err := d.submitPasses([]*gpu.Pass{pass}); err != nil {
 		return fmt.Errorf("native: %w", err)
 	}
 	return nil
 }
 
 // submitPasses checks the passes and submits them, with the steps behind them, as one command buffer.
-func (d *device) submitPasses(passes []*gpu.Pass, behind ...C.qw_step) (index uint64, err error) {
+func (d *device) submitPasses(passes []*gpu.Pass, behind ...C.qw_step) error {
 	d.steps = d.steps[:0]
 	for _, pass := range passes {
 		if err := d.appendPass(pass); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	if d.steps = append(d.steps, behind...); len(d.steps) == 0 {
-		return 0, nil
+		return nil
 	}
-	if index, err = d.submitLocked(d.steps); err != nil {
+	err := d.submitLocked(d.steps)
+	if err != nil {
 		for _, pass := range passes {
 			if found := d.blame(pass); found != nil {
-				return 0, found
+				return found
 			}
 		}
 		if len(passes) > 0 {
 			err = fmt.Errorf("pass %q: %w", passes[0].Label, err)
 		}
 	}
-	return index, err
+	return err
 }
 
-func (d *device) submitLocked(steps []C.qw_step) (uint64, error) {
+func (d *device) submitLocked(steps []C.qw_step) error {
 	var caught C.qw_error
-	index := C.qw_submit(d.dev, d.q, unsafe.SliceData(steps), C.size_t(len(steps)), 0, &caught)
+	C.qw_submit(d.dev, d.q, unsafe.SliceData(steps), C.size_t(len(steps)), 0, &caught)
 	d.unflushed = 0
-	return uint64(index), d.takeError(&caught)
+	return d.takeError(&caught)
 }
 
 // blame finds the step that the library refuses, by encoding each alone without submitting it; nil if it refuses none.
@@ -480,8 +469,8 @@ func (d *device) Close() error {
 	d.closed = true
 	var caught C.qw_error
 	if !lost {
-		index := C.qw_flush(d.q, &caught)
-		d.await(uint64(index), nil, &caught)
+		C.qw_flush(d.q, &caught)
+		d.await(nil, &caught)
 	}
 	err := d.takeError(&caught)
 	for r := range d.live {
@@ -497,7 +486,7 @@ func (d *device) Close() error {
 	if !lost && err == nil {
 		// One poll finds what nobody refers to any more, the next frees it.
 		for range 3 {
-			C.qw_poll(d.dev, d.q, 0, 0, &caught)
+			C.qw_poll(d.dev, &caught)
 		}
 		err = d.takeError(&caught)
 	}

@@ -39,21 +39,8 @@ func openForTest(tb testing.TB) func() (gpu.Device, error) {
 	return func() (gpu.Device, error) { return Open(o) }
 }
 
-func TestConformance(t *testing.T) { conformance(t, openForTest(t)) }
-
-// A device is waited for in another way where submissions may take longer than the library waits.
-func TestConformanceSlow(t *testing.T) {
+func TestConformance(t *testing.T) {
 	opener := openForTest(t)
-	conformance(t, func() (gpu.Device, error) {
-		d, err := opener()
-		if err == nil {
-			d.(*device).slow.Store(true)
-		}
-		return d, err
-	})
-}
-
-func conformance(t *testing.T, opener func() (gpu.Device, error)) {
 	for _, check := range gputest.Checks() {
 		t.Run(check.Name, func(t *testing.T) { check.Run(t, opener) })
 	}

@@ -45,7 +45,6 @@ type stagingBuffer struct {
 	ref    unsafe.Pointer
 	size   uint64 // bytes
 	status *C.int32_t
-	index  uint64 // submission that fills it
 }
 
 func (s *stagingBuffer) mapped() int32 { return int32(C.qw_status(s.status)) }
@@ -147,7 +146,7 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64, passes ...*g
 	b := buf.(*buffer)
 	r := &readback{d: d, label: b.Label(), size: sizeBytes}
 	if sizeBytes == 0 {
-		if _, err := d.submitPasses(passes); err != nil {
+		if err := d.submitPasses(passes); err != nil {
 			return nil, fmt.Errorf("native: download from buffer %q: %w", b.Label(), err)
 		}
 		return r, nil
@@ -156,7 +155,7 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64, passes ...*g
 	if err != nil {
 		return nil, fmt.Errorf("native: download from buffer %q: %w", b.Label(), err)
 	}
-	s.index, err = d.submitPasses(passes, C.qw_step{
+	err = d.submitPasses(passes, C.qw_step{
 		op: C.QW_COPY, a: C.uintptr_t(uintptr(b.ref)), a_off: C.uint64_t(offset),
 		b: C.uintptr_t(uintptr(s.ref)), size: C.uint64_t(sizeBytes),
 	})
@@ -205,7 +204,7 @@ func (d *device) waitFor(s *stagingBuffer) {
 		d.mu.Unlock()
 		if !arrived && oldest != nil {
 			var caught C.qw_error
-			d.await(oldest.index, func() bool { return oldest.mapped() != 0 }, &caught)
+			d.await(func() bool { return oldest.mapped() != 0 }, &caught)
 			d.takeError(&caught)
 		}
 		d.waiting.Unlock()

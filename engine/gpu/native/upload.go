@@ -29,7 +29,6 @@ type uploadSlot struct {
 	raw    *wgpuBuffer
 	ref    unsafe.Pointer
 	status *C.int32_t
-	index  uint64 // submission of the last copy
 }
 
 // uploader is guarded by the device's mutex.
@@ -66,11 +65,7 @@ func (s *uploadSlot) fill(d *device, data []byte) error {
 			return err
 		}
 		var caught C.qw_error
-		if s.index == 0 {
-			C.qw_poll(d.dev, d.q, 0, 0, &caught)
-		} else {
-			d.await(s.index, func() bool { return C.qw_status(s.status) != 0 }, &caught)
-		}
+		d.await(func() bool { return C.qw_status(s.status) != 0 }, &caught)
 		if err := d.takeError(&caught); err != nil {
 			return err
 		}
@@ -101,7 +96,7 @@ func (u *uploader) write(d *device, b *buffer, offset uint64, data []byte) (err 
 			err = s.fill(d, chunk)
 		}
 		if err == nil {
-			s.index, err = d.submitLocked([]C.qw_step{{
+			err = d.submitLocked([]C.qw_step{{
 				op: C.QW_COPY, a: C.uintptr_t(uintptr(s.ref)),
 				b: C.uintptr_t(uintptr(b.ref)), b_off: C.uint64_t(offset), size: C.uint64_t(len(chunk)),
 			}})
