@@ -96,5 +96,5 @@ fn attention(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) g
         beside((group.y + BESIDE - num_groups.y) * num_groups.x + group.x, tid);
         return;
     }
-    attend(tid, group.x / Q_TILES, group.x % Q_TILES, group.y, max(step_state[3], 1u));
+    attend(tid, group.x / Q_TILES, group.x % Q_TILES, group.y, max(step_state[3], 1u), group.z);
 }

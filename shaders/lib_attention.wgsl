@@ -41,7 +41,9 @@ const MERGED: u32 = 2u - 1u / Q_TILE;               // queries whose chunks are 
 const SCRATCH: u32 = THREADS * MERGED;
 const PARTS: u32 = Q_TILE * LANES * TILE4;          // of a tile's scores: where PIPELINED, SCRATCH holds two tiles'
 const TILES: u32 = 1u + PIPELINED;                  // whose weights are kept
-const WEIGHTS: u32 = Q_TILE * TILE4;
+const CHUNK_WEIGHTS: u32 = 2u * Q_TILE;
+const CHUNK_KEEPS: u32 = (Q_TILE + 3u) / 4u;
+const FACTORS: u32 = TILES * CHUNKS;
 const CHUNK_VECS: u32 = Q_TILE * CHUNKS4;
 const LOWEST: f32 = -1e30;
 
@@ -49,10 +51,14 @@ const LOWEST: f32 = -1e30;
 var<workgroup> heads: array<array<array<vec4<f32>, 9>, LANES>, ROWS>; // queries, scaled; last row the new key, rounded, in KEY_UNIT
 // scratch: squares of the norms, then [TILES, Q_TILE, LANES, TILE] parts of scores, of which lane l's lie 32/LANES*l positions further
 // (banks again), then [MERGED, CHUNKS, HEAD_PAD] outputs.
-var<workgroup> factors: array<array<vec4<f32>, WEIGHTS>, TILES>; // [Q_TILE, TILE] exp(score - largest of the chunk)
+var<workgroup> factors: array<Factors, FACTORS>; // [TILES, CHUNKS]
 var<workgroup> chunk_max: array<vec4<f32>, CHUNK_VECS>;  // [Q_TILE, CHUNKS] largest score so far
 var<workgroup> chunk_sum: array<vec4<f32>, CHUNK_VECS>;  // sum of exponentials
-var<workgroup> chunk_keep: array<array<vec4<f32>, CHUNK_VECS>, TILES>; // factor of what a chunk has added up before this round
+
+struct Factors { // of a chunk
+    weights: array<vec4<f32>, CHUNK_WEIGHTS>, // [Q_TILE, 8] exp(score - largest of the chunk)
+    keep: array<vec4<f32>, CHUNK_KEEPS>,      // [Q_TILE] factor of what it has added up before this round
+}
 
 struct HeadPairs { // of a row of q or k: up to four numbers of its lower half, and of its upper half
     a: vec4<f32>,
@@ -217,11 +223,10 @@ fn chunk_factor(q: u32, chunk: u32, column: u32) -> f32 {
     return factor;
 }
 
-fn weighted(acc: vec4<f32>, tile: u32, q: u32, chunk: u32, v: Numbers) -> vec4<f32> {
-    let at = q * CHUNKS + chunk;
-    let w = factors[tile][2u * at];
-    let u = factors[tile][2u * at + 1u];
-    let kept = acc * chunk_keep[tile][at / 4u][at % 4u];
+fn weighted(acc: vec4<f32>, at: u32, q: u32, v: Numbers) -> vec4<f32> {
+    let w = factors[at].weights[2u * q];
+    let u = factors[at].weights[2u * q + 1u];
+    let kept = acc * factors[at].keep[q / 4u][q % 4u];
     return kept + w.x * v.a + w.y * v.b + w.z * v.c + w.w * v.d + u.x * v.e + u.y * v.f + u.z * v.g + u.w * v.h;
 }
 
@@ -240,19 +245,20 @@ fn value_numbers(loaded: Values, own: Kv4, pos: u32, token_pos: u32) -> Numbers 
 // Adds a chunk's values times their weights.
 fn add_values(before: Sums, tile: u32, chunk: u32, v: Numbers) -> Sums {
     var acc = before;
-    acc.a = weighted(acc.a, tile, 0u, chunk, v);
+    let at = tile * CHUNKS + chunk;
+    acc.a = weighted(acc.a, at, 0u, v);
     if (Q_TILE > 1u) {
-        acc.b = weighted(acc.b, tile, 1u, chunk, v);
+        acc.b = weighted(acc.b, at, 1u, v);
     }
     if (Q_TILE > 2u) {
-        acc.c = weighted(acc.c, tile, 2u, chunk, v);
-        acc.d = weighted(acc.d, tile, 3u, chunk, v);
+        acc.c = weighted(acc.c, at, 2u, v);
+        acc.d = weighted(acc.d, at, 3u, v);
     }
     if (Q_TILE > 4u) {
-        acc.e = weighted(acc.e, tile, 4u, chunk, v);
-        acc.f = weighted(acc.f, tile, 5u, chunk, v);
-        acc.g = weighted(acc.g, tile, 6u, chunk, v);
-        acc.h = weighted(acc.h, tile, 7u, chunk, v);
+        acc.e = weighted(acc.e, at, 4u, v);
+        acc.f = weighted(acc.f, at, 5u, v);
+        acc.g = weighted(acc.g, at, 6u, v);
+        acc.h = weighted(acc.h, at, 7u, v);
     }
     return acc;
 }
@@ -292,8 +298,8 @@ fn serves(tid: u32) -> bool {
 }
 
 // Attends with Q_TILE query heads from q_tile*Q_TILE on of a KV head to one of num_splits splits of the context: every num_splits-th
-// tile. All threads of the workgroup call it.
-fn attend(tid: u32, kv_head: u32, q_tile: u32, split: u32, num_splits: u32) {
+// tile. All threads of the workgroup call it. zero may be one that no compiler knows, see where it is used.
+fn attend(tid: u32, kv_head: u32, q_tile: u32, split: u32, num_splits: u32, zero: u32) {
     let first_head = kv_head * GROUP + q_tile * Q_TILE;
     let num_q = min(Q_TILE, GROUP - q_tile * Q_TILE);
     let place = select(0u, tid, serves(tid));
@@ -455,7 +461,8 @@ fn attend(tid: u32, kv_head: u32, q_tile: u32, split: u32, num_splits: u32) {
     var m = LOWEST; // of the chunk whose scores this thread adds up
     var l = 0.0;
     // Loads that are PIPELINED stand under no condition: with one, the driver copies what they bring at a round's end, where it waits for
-    // it. Behind the last tile they read one row of page 0 again and again.
+    // it. Behind the last tile they read one row of page 0 again and again. With such a zero the values' place depends on the values before, so that
+    // they are not asked for in front of these, into registers of their own that are copied too.
     var first = begin; // of the tile whose scores are taken
     for (var round = 0u; begin <= token_pos && (round < 2u * PIPELINED || first - 2u * PIPELINED * stride <= token_pos); round++) {
         let tile = round % TILES;
@@ -463,7 +470,7 @@ fn attend(tid: u32, kv_head: u32, q_tile: u32, split: u32, num_splits: u32) {
             let v = value_numbers(values, own_value, first - 2u * stride + 8u * chunk, token_pos);
             acc = add_values(acc, tile, chunk, v);
             let more = first - stride <= token_pos;
-            values = load_values(select(0u, value_page, more), select(0u, first - stride + 8u * chunk, more), kv_head, value_column);
+            values = load_values(select(0u, value_page, more), select(0u, first - stride + 8u * chunk, more), kv_head, value_column + (bitcast<u32>(v.h.w) & zero));
             value_page = page_of(first + 8u * chunk);
         }
 
@@ -516,9 +523,11 @@ fn attend(tid: u32, kv_head: u32, q_tile: u32, split: u32, num_splits: u32) {
                 let sum = w + u;
                 m = new_m;
                 l = l * keep + ((sum.x + sum.y) + (sum.z + sum.w));
-                factors[scored][2u * tid] = w;
-                factors[scored][2u * tid + 1u] = u;
-                chunk_keep[scored][tid / 4u][tid % 4u] = keep;
+                let at = scored * CHUNKS + i;
+                let q = tid / CHUNKS;
+                factors[at].weights[2u * q] = w;
+                factors[at].weights[2u * q + 1u] = u;
+                factors[at].keep[q / 4u][q % 4u] = keep;
                 chunk_max[tid / 4u][tid % 4u] = m;
                 chunk_sum[tid / 4u][tid % 4u] = l;
             }

@@ -104,7 +104,7 @@ fn front(group: u32, tid: u32, zero: u32) {
         look_back();
     }
     for (var unit = group; unit < UNITS; unit += GROUPS) {
-        attend(tid, unit / SPLITS / Q_TILES, unit / SPLITS % Q_TILES, unit % SPLITS, SPLITS);
+        attend(tid, unit / SPLITS / Q_TILES, unit / SPLITS % Q_TILES, unit % SPLITS, SPLITS, 0u);
         workgroupBarrier();
     }
     if (SPLITS > 1u) {

@@ -255,7 +255,8 @@ func attentionLanes(headPad int) int { return 4 * ((headPad + 127) / 128) }
 // and what a chunk has.
 func attentionBytes(tile int, consts map[string]uint32) int {
 	qTile, tiles := int(consts["Q_TILE"]), 1+int(consts["PIPELINED"])
-	return (qTile+1)*16*9*attentionLanes(int(consts["HEAD_PAD"])) + tiles*qTile*4*tile + (2+tiles)*qTile*4*tile/8
+	chunks := tile / 8
+	return (qTile+1)*16*9*attentionLanes(int(consts["HEAD_PAD"])) + chunks*(16*tiles*(2*qTile+(qTile+3)/4)+2*4*qTile)
 }
 
 // Alternatives are shapes like s, which AddTo has filled in, with other spreads for product i, those first that should cost

@@ -65,6 +65,41 @@ func AttendRounds(n int) (restore func()) {
 	return func() { attendRounds = old }
 }
 
+// ManyPerHead sets from which position on attention is a dispatch of its own where it is in front of shorter contexts' products, for runners
+// that are made until the returned function is called.
+func ManyPerHead(n int) (restore func()) {
+	old := manyPerHead
+	manyPerHead = n
+	return func() { manyPerHead = old }
+}
+
+// LongProductsKey is where a tuning has the shape behind attention in a dispatch of its own.
+func (r *Runner) LongProductsKey() string { return r.longProductsKey() }
+
+// LongProducts is the shape behind attention in a dispatch of its own.
+func (r *Runner) LongProducts() MatvecShape { return tunedProducts(r.products.long) }
+
+// TuneLong tries spreads behind attention in a dispatch of its own, for layer_products in one workgroup of 256 threads that attends in shorter
+// contexts. It returns its shape and the one for longer contexts.
+func (r *Runner) TuneLong() (shape, long MatvecShape, rows []TuneRow, err error) {
+	p, err := r.recordProducts(shaders.ProductsShape{Groups: 1, Workgroup: 256, Loads: 2, Team: 4})
+	if err != nil {
+		return shape, long, nil, err
+	}
+	want, err := r.layerOutput(p)
+	if err != nil {
+		return shape, long, nil, err
+	}
+	trials := longTrials
+	defer func() { longTrials = trials }()
+	longTrials = slices.Clone(trials)
+	for i := range longTrials {
+		longTrials[i].trials = 1
+	}
+	rows, err = r.tuneLong(p, want, 1)
+	return p.tuned(), tunedProducts(p.long), rows, err
+}
+
 // KVCache reads the arena's keys and values of every layer, as bytes.
 func (r *Runner) KVCache() ([][]byte, error) {
 	var all [][]byte

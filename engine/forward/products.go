@@ -24,8 +24,9 @@ type layerProducts struct {
 	whole, inSplits   []dispatch
 	wholeTo, splitsTo int
 	trial             dispatch // whole, of layer 0 alone
-	// Otherwise, by layer: behind attention in up to fusedSplits splits, and in more; what is not timed is nil until it is used.
+	// Otherwise, by layer, in the shape long: behind attention in up to fusedSplits splits, and in more; what is not timed is nil until it is used.
 	few, many []dispatch
+	long      shaders.ProductsShape
 }
 
 // attending tells how layer_products attends.
@@ -42,16 +43,19 @@ const (
 	attendBuffers = 8 // with attention in front
 
 	unsetWord    = 0x7fc0a5a5
-	maxRunGroups = 128  // workgroups that attend in splits
-	maxRunQTile  = 2    // query heads of a workgroup, at most: with four the kernel outgrows the instruction cache of a large GPU, and registers
-	manyPerHead  = 6144 // positions from which on, with more query heads a KV head, attention that reads less is faster in dispatches of its own
-	manyThreads  = 768  // of a workgroup: with more, attention may have too few registers to be worth having in front
+	maxRunGroups = 128 // workgroups that attend in splits
+	maxRunQTile  = 2   // query heads of a workgroup, at most: with four the kernel outgrows the instruction cache of a large GPU, and registers
+	manyThreads  = 768 // of a workgroup: with more, attention may have too few registers to be worth having in front
 
 	layerWords = 64 // of a layer in layers, see layer_products.wgsl
 )
 
-// productsName is layer_products among the names of decodeMatvecs.
-const productsName = "layer_products"
+// productsName is layer_products among the names of decodeMatvecs, longProductsName that of contexts behind which attention is a dispatch of
+// its own, where it is in front of shorter ones.
+const (
+	productsName     = "layer_products"
+	longProductsName = "layer_products behind attention"
+)
 
 // canFuse tells whether the device can take all matrices of a layer in one dispatch.
 func (r *Runner) canFuse() bool {
@@ -205,7 +209,8 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	}
 	p := &layerProducts{shape: shape}
 	attend, ok := r.attendOptions(shape, 1)
-	if p.shape.Apart = shape.Apart || !ok; p.shape.Apart {
+	p.shape.Apart = shape.Apart || !ok
+	if p.long = p.shape; p.shape.Apart {
 		p.few, err = r.recordLayers(opt)
 		return p, err
 	}
@@ -222,19 +227,33 @@ func (r *Runner) recordRest(p *layerProducts) (err error) {
 	if p.many != nil || p.inSplits != nil {
 		return nil
 	}
-	if !p.shape.Apart {
-		if opt, ok := r.attendOptions(p.shape, r.shape.runSplits(p.shape.Groups)); ok {
-			if p.inSplits, err = r.recordRuns(opt); err != nil {
-				return err
-			}
-			p.splitsTo = manyPerHead
-			if r.shape.qTile <= maxRunQTile {
-				p.splitsTo = math.MaxInt
-				return nil
-			}
+	inSplits, splitsTo := r.attendsInSplits(p.shape)
+	if p.splitsTo = splitsTo; splitsTo > 0 {
+		if p.inSplits, err = r.recordRuns(inSplits); err != nil || splitsTo == math.MaxInt {
+			return err
 		}
 	}
-	opt, _, _ := r.productsOptions(p.shape)
+	return r.recordLong(p)
+}
+
+// attendsInSplits gives the options with which layer_products attends in splits, and to how many positions; 0: not at all.
+func (r *Runner) attendsInSplits(shape shaders.ProductsShape) (opt shaders.Options, positions int) {
+	if shape.Apart {
+		return opt, 0
+	}
+	opt, ok := r.attendOptions(shape, r.shape.runSplits(shape.Groups))
+	switch {
+	case !ok:
+		return opt, 0
+	case r.shape.qTile <= maxRunQTile:
+		return opt, math.MaxInt
+	}
+	return opt, manyPerHead
+}
+
+// recordLong records the products behind attention in a dispatch of its own.
+func (r *Runner) recordLong(p *layerProducts) (err error) {
+	opt, _, _ := r.productsOptions(p.long)
 	if p.few == nil {
 		if p.few, err = r.recordLayers(opt); err != nil {
 			return err
@@ -389,15 +408,24 @@ func (r *Runner) restoreProducts() error {
 	if v.Groups == 0 || !r.canFuse() {
 		return nil
 	}
-	shape := shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead, Together: v.Together, Apart: v.Apart}
-	p, err := r.recordProducts(shape)
+	p, err := r.recordProducts(productsShape(v))
 	if p == nil { // a damaged tuning file might say anything
 		return err
+	}
+	if _, positions := r.attendsInSplits(p.shape); !p.shape.Apart && positions < math.MaxInt {
+		long := productsShape(r.tuned[r.longProductsKey()])
+		if _, filled, ok := r.productsOptions(long); ok && long.Apart {
+			p.long = filled
+		}
 	}
 	return r.useProducts(p)
 }
 
 func (r *Runner) productsKey() string { return tuningKey(productsName, r.layers[0].weights.gateUp) }
+
+func (r *Runner) longProductsKey() string {
+	return tuningKey(longProductsName, r.layers[0].weights.gateUp)
+}
 
 // gaveUp tells whether layer_products has given up a wait, so that what it computed is not finite. It is not used from then on;
 // the passes can be repeated.
@@ -448,8 +476,12 @@ type productCandidate struct {
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
 var spreadTrials = []struct{ product, trials int }{{1, 6}, {2, 5}, {3, 4}, {0, 5}}
 
+// longTrials are those for contexts behind which attention is a dispatch of its own: of the product that combines its splits, and of the largest.
+var longTrials = []struct{ product, trials int }{{0, 5}, {1, 6}}
+
 var (
-	attendRounds     = 2 // of attention of a workgroup a head: longer contexts are faster in splits
+	attendRounds     = 2    // of attention of a workgroup a head: longer contexts are faster in splits
+	manyPerHead      = 6144 // positions from which on, with more than maxRunQTile query heads a KV head, attention that reads less is faster in dispatches of its own
 	maxProductGroups = 4096
 	fuseOnCPU        = false // for tests
 )
@@ -476,7 +508,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	best, rows, err := r.timeProducts(choices, rounds)
+	best, rows, err := r.timeProducts(choices, rounds, 1)
 	if best == nil || err != nil {
 		return nil, rows, err
 	}
@@ -485,7 +517,60 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		tracks = append(tracks, other)
 	}
 	best, more, err := r.refineProducts(tracks, want, rounds)
+	rows = append(rows, more...)
+	if best == nil || err != nil {
+		return nil, rows, err
+	}
+	more, err = r.tuneLong(best, want, rounds)
 	return best, append(rows, more...), err
+}
+
+// tuneLong finds the spreads that are fastest behind attention of many splits in a dispatch of its own, where best attends in front of the
+// products only in shorter contexts: what is as fast there may cost a tenth here. A row's time is that of a step without lm_head, whose
+// attention has nothing to read.
+func (r *Runner) tuneLong(best *layerProducts, want []float32, rounds int) (rows []TuneRow, err error) {
+	if _, positions := r.attendsInSplits(best.shape); best.shape.Apart || positions == math.MaxInt {
+		return nil, nil
+	}
+	apart := best.shape
+	apart.Apart = true
+	choices, err := r.addProducts(nil, []shaders.ProductsShape{apart}, want)
+	if len(choices) == 0 || err != nil {
+		return nil, err
+	}
+	for _, t := range longTrials {
+		if choices, err = r.addProducts(choices[:1], r.alternatives(choices[0].shape, t.product, t.trials), want); err != nil {
+			return rows, err
+		}
+		err = r.inParallel(func() error {
+			for _, p := range choices {
+				if err := r.recordRest(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return rows, err
+		}
+		fastest, timed, err := r.timeProducts(choices, rounds, r.shape.longSplits())
+		for i := range timed {
+			timed[i].Kernel = longProductsName
+		}
+		rows = append(rows, timed...)
+		if fastest == nil || err != nil {
+			return rows, err
+		}
+		choices = []*layerProducts{fastest}
+	}
+	best.long = choices[0].shape
+	return rows, nil
+}
+
+// alternatives are at most n shapes like s with other spreads of a product.
+func (r *Runner) alternatives(s shaders.ProductsShape, product, n int) []shaders.ProductsShape {
+	weight := string(r.layers[0].weights.gateUp.dtype)
+	return s.Alternatives(r.shape.products(), product, weight, int(r.dev.Limits().MaxWorkgroupStorageBytes), r.shape.coefBytes(), n)
 }
 
 // productStarts are the shapes that tuning begins with on so many processors.
@@ -510,19 +595,18 @@ func (p *layerProducts) onTrack(other *layerProducts) bool {
 // refineProducts tries other spreads, product by product, of tracks, which differ in their workgroups' threads or in when they ask
 // for loads, then variants of the fastest; nil: a wait was given up.
 func (r *Runner) refineProducts(tracks []*layerProducts, want []float32, rounds int) (best *layerProducts, rows []TuneRow, err error) {
-	weight, limits := string(r.layers[0].weights.gateUp.dtype), r.dev.Limits()
 	try := func(shapes []shaders.ProductsShape) (choices []*layerProducts, timed []TuneRow, err error) {
 		if choices, err = r.addProducts(tracks[:len(tracks):len(tracks)], shapes, want); err != nil {
 			return nil, nil, err
 		}
-		best, timed, err = r.timeProducts(choices, rounds)
+		best, timed, err = r.timeProducts(choices, rounds, 1)
 		rows = append(rows, timed...)
 		return choices, timed, err
 	}
 	for _, t := range spreadTrials {
 		var shapes []shaders.ProductsShape
 		for _, track := range tracks {
-			shapes = append(shapes, track.shape.Alternatives(r.shape.products(), t.product, weight, int(limits.MaxWorkgroupStorageBytes), r.shape.coefBytes(), t.trials)...)
+			shapes = append(shapes, r.alternatives(track.shape, t.product, t.trials)...)
 		}
 		choices, timed, err := try(shapes)
 		if best == nil || err != nil {
@@ -595,9 +679,9 @@ func (r *Runner) addProducts(choices []*layerProducts, shapes []shaders.Products
 	return choices, err
 }
 
-// timeProducts times decode steps with each of choices and returns the fastest; the first, unless another is faster by more than
+// timeProducts times decode steps, in so many splits where attention is apart, with each of choices and returns the fastest; the first, unless another is faster by more than
 // chance: by a hundredth where the first is nil, five dispatches a layer. Those are returned too where a wait was given up.
-func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProducts, []TuneRow, error) {
+func (r *Runner) timeProducts(choices []*layerProducts, rounds, numSplits int) (*layerProducts, []TuneRow, error) {
 	minGain := 0.003
 	if choices[0] == nil {
 		minGain = 0.01
@@ -607,9 +691,9 @@ func (r *Runner) timeProducts(choices []*layerProducts, rounds int) (*layerProdu
 	}
 	var timings []*timing
 	for _, p := range choices {
-		n := passSize{tokens: 1, splits: 1, attend: p.attends(0)}
+		n := passSize{tokens: 1, splits: numSplits, attend: p.attends(0)}
 		t := r.timing(dispatchesOf(r.decodeSegments(n, p)), n)
-		t.before = r.tuneInput
+		t.before = func() error { return r.tuneInput(numSplits) }
 		timings = append(timings, t)
 	}
 	if err := r.clearExchange(); err != nil {
@@ -650,7 +734,16 @@ func (p *layerProducts) tuned() MatvecShape {
 	if p == nil {
 		return MatvecShape{}
 	}
-	return MatvecShape{Groups: p.shape.Groups, Workgroup: p.shape.Workgroup, Spreads: p.shape.Spreads, Halves: p.shape.Halves, Ahead: p.shape.Ahead, Together: p.shape.Together, Apart: p.shape.Apart}
+	return tunedProducts(p.shape)
+}
+
+func tunedProducts(s shaders.ProductsShape) MatvecShape {
+	return MatvecShape{Groups: s.Groups, Workgroup: s.Workgroup, Spreads: s.Spreads, Halves: s.Halves, Ahead: s.Ahead, Together: s.Together, Apart: s.Apart}
+}
+
+// productsShape is the shape that a tuning has kept.
+func productsShape(v MatvecShape) shaders.ProductsShape {
+	return shaders.ProductsShape{Groups: v.Groups, Workgroup: v.Workgroup, Spreads: v.Spreads, Loads: v.Loads, Team: v.ThreadsPerRow, Halves: v.Halves, Ahead: v.Ahead, Together: v.Together, Apart: v.Apart}
 }
 
 // layerBytes is what the products of all layers read.

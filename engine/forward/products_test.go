@@ -204,3 +204,70 @@ func TestLayerProductsDamaged(t *testing.T) {
 		}
 	}
 }
+
+// Contexts behind which attention is a dispatch of its own have a shape of their own where it is in front of shorter ones.
+func TestLongProducts(t *testing.T) {
+	dev := testdevice.Open(t)
+	if dev.Limits().MaxStorageBuffersPerStage < 9 {
+		t.Skipf("the device has %d storage buffers a stage, layer_products with attention needs 9", dev.Limits().MaxStorageBuffersPerStage)
+	}
+	defer forward.Splitting(7, 30, 8)()
+	defer forward.AttendRounds(0)()
+	defer forward.ManyPerHead(50)()
+	config := goldentest.RandomConfig(33)
+	config.NumHiddenLayers, config.HiddenSize, config.IntermediateSize = 2, 256, 512
+	config.NumAttentionHeads, config.NumKeyValueHeads = 8, 2
+	dir := goldentest.ModelOf(t, config, 33, weights.Q8)
+	ids := make([]int32, 80)
+	for i := range ids {
+		ids[i] = int32((5*i + 2) % config.VocabSize)
+	}
+	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
+	plain := open(t, dev, dir, opt)
+	run := func(r *forward.Runner) []float32 {
+		all := goldentest.NewTimeline(t, "long", r, 8).Run(ids, 1, nil)
+		checkExchange(t, r, "behind a long context")
+		all = append(all, goldentest.NewTimeline(t, "short", r, 8).Run(ids[:9], 1, nil)...)
+		checkExchange(t, r, "behind a short one")
+		return all
+	}
+	want := run(plain)
+	shape, long, rows, err := plain.TuneLong()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried, chosen := map[string]bool{}, false
+	for _, row := range rows {
+		tried[row.MatvecShape.String()] = true
+		chosen = chosen || row.Chosen && row.MatvecShape == long
+		if !row.Apart || row.Kernel == "layer_products" || row.Seconds <= 0 {
+			t.Errorf("tried %s as %v, %g s", row.Kernel, row.MatvecShape, row.Seconds)
+		}
+	}
+	if shape.Apart || len(tried) < 3 || !chosen {
+		t.Errorf("%v for short contexts; kept %v of %v for long ones", shape, long, tried)
+	}
+	other := long // whatever was the fastest
+	for _, row := range rows {
+		if row.MatvecShape != long {
+			other = row.MatvecShape
+		}
+	}
+	opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): shape, plain.LongProductsKey(): other}
+	fused := open(t, dev, dir, opt)
+	if !fused.UsesProducts() || fused.LongProducts() != other {
+		t.Fatalf("behind a long context %v is used, want %v", fused.LongProducts(), other)
+	}
+	if rel, text := goldentest.Diff(want, run(fused), len(ids)+9); rel > 2e-5 {
+		t.Errorf("logits differ from five dispatches': %s", text)
+	}
+	if !maps.Equal(fused.Tuning(), opt.Tuning) {
+		t.Errorf("tuning %v, want %v", fused.Tuning(), opt.Tuning)
+	}
+	for _, damaged := range []forward.MatvecShape{{}, shape, {Groups: -1, Workgroup: 64, Apart: true}} {
+		opt.Tuning[plain.LongProductsKey()] = damaged
+		if r := open(t, dev, dir, opt); r.LongProducts() != shape {
+			t.Errorf("with a damaged shape %v is used behind a long context, want %v", r.LongProducts(), shape)
+		}
+	}
+}

@@ -112,15 +112,19 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 		return rows, err
 	}
 	if products != nil && !fused {
-		products, more, err = r.timeProducts([]*layerProducts{nil, products}, rounds)
+		products, more, err = r.timeProducts([]*layerProducts{nil, products}, rounds, 1)
 		rows = append(rows, more...)
 		if err != nil {
 			return rows, err
 		}
 	}
 	delete(r.tuned, r.productsKey())
+	delete(r.tuned, r.longProductsKey())
 	if r.fuses() {
 		r.tuned[r.productsKey()] = products.tuned()
+		if products != nil && products.long != products.shape {
+			r.tuned[r.longProductsKey()] = tunedProducts(products.long)
+		}
 	}
 	if products == nil {
 		more, err = r.tunePrefetch(rounds)
@@ -207,7 +211,7 @@ func (r *Runner) tunePrefetch(rounds int) ([]TuneRow, error) {
 			if err != nil {
 				return nil, fmt.Errorf("forward: tuning the prefetch: %w", err)
 			}
-			t.before = r.tuneInput
+			t.before = func() error { return r.tuneInput(1) }
 			timings = append(timings, t)
 		}
 		if err := timings[0].raiseClocks(); err != nil {
@@ -281,14 +285,14 @@ func timeContests(contests []*contest, rounds int) error {
 		return nil
 	}
 	r := contests[0].r
-	if err := r.tuneInput(); err != nil {
+	if err := r.tuneInput(1); err != nil {
 		return err
 	}
 	if err := r.timing(r.lmHeadSteps, passSize{tokens: 1, splits: 1}).raiseClocks(); err != nil {
 		return err
 	}
 	for _, c := range contests {
-		if err := r.tuneInput(); err != nil {
+		if err := r.tuneInput(1); err != nil {
 			return err
 		}
 		for _, t := range c.timings {
@@ -415,7 +419,7 @@ func (r *Runner) recordTuned(name string, shape MatvecShape) (steps []dispatch, 
 
 // outputOf runs steps on a fixed input and reads what they wrote.
 func (r *Runner) outputOf(steps []dispatch, out gpu.Buffer, n int) ([]float32, error) {
-	if err := r.tuneInput(); err != nil {
+	if err := r.tuneInput(1); err != nil {
 		return nil, err
 	}
 	if err := r.dev.Submit(joinSegments([]segment{{dispatches: steps}}, passSize{tokens: 1, splits: 1}, "tune")); err != nil {
@@ -425,7 +429,7 @@ func (r *Runner) outputOf(steps []dispatch, out gpu.Buffer, n int) ([]float32, e
 }
 
 // tuneInput fills the buffers that the kernels read with numbers of a decode step's size.
-func (r *Runner) tuneInput() error {
+func (r *Runner) tuneInput(numSplits int) error {
 	s := &r.shape
 	fill := func(buf, n int) error { return r.dev.Write(r.act[buf], 0, floatBytes(tuneNumbers(n))) }
 	if err := fill(bufX, s.HiddenSize); err != nil {
@@ -450,7 +454,7 @@ func (r *Runner) tuneInput() error {
 	var state [32]byte
 	binary.LittleEndian.PutUint32(state[4*stateNumTokens:], 1)
 	binary.LittleEndian.PutUint32(state[4*stateKVLen:], 1)
-	binary.LittleEndian.PutUint32(state[4*stateNumSplits:], 1)
+	binary.LittleEndian.PutUint32(state[4*stateNumSplits:], uint32(numSplits))
 	return r.dev.Write(r.act[bufStep], 0, state[:])
 }
 
