@@ -61,6 +61,10 @@ func (t *timing) run(p *gpu.Pass) (time.Duration, error) {
 	if err := t.dev.Submit(p); err != nil {
 		return 0, err
 	}
+	if s, ok := t.dev.(gpu.Spinner); ok {
+		s.Spin(true)
+		defer s.Spin(false)
+	}
 	begin := time.Now()
 	err := gpu.Read(t.dev, t.out, 0, make([]byte, 4))
 	return time.Since(begin), err

@@ -73,6 +73,12 @@ type AsyncCompiler interface {
 	NewKernelAsync(desc KernelDesc) (k Kernel, wait func() error)
 }
 
+// Spinner is an optional interface of a Device: while it spins, waits look for what is done without a pause, and end when it is. What is
+// measured needs that; it keeps a processor busy.
+type Spinner interface {
+	Spin(on bool)
+}
+
 // AdapterInfo describes the hardware and driver behind a Device.
 type AdapterInfo struct {
 	Name    string `json:"name"`    // for example "NVIDIA H200"

@@ -32,6 +32,7 @@ const POOL_BYTES = 64 << 20;
  * @typedef {object} Options
  * @property {GPU} [gpu] default: navigator.gpu
  * @property {string} [library] name and version of the WebGPU implementation; default: the browser's
+ * @property {(on: boolean) => void} [spin] has it look for finished work without a pause; default: a browser needs not be told
  * @property {string[]} [without] features that are not asked for though the adapter has them
  * @typedef {object} Opened
  * @property {GPUDevice} device
@@ -284,6 +285,7 @@ export function install(go, options = {}) {
     request: (/** @type {number} */ token) => {
       request().then((opened) => complete(token, STATUS.ok, JSON.stringify(opened)), (e) => complete(token, STATUS.internal, messageOf(e)));
     },
+    spin: (/** @type {number} */ on) => options.spin?.(on !== 0),
     close: (/** @type {number} */ dev) => {
       guard(dev, "close", () => {
         const d = /** @type {Opened} */ (take(dev));

@@ -9,6 +9,9 @@ import "unsafe"
 //go:wasmimport qwgpu request
 func jsRequest(token uint32)
 
+//go:wasmimport qwgpu spin
+func jsSpin(on uint32)
+
 //go:wasmimport qwgpu close
 func jsClose(dev uint32)
 

@@ -101,6 +101,7 @@ type device struct {
 	compiling sync.WaitGroup // of NewKernelAsync
 	compilers chan struct{}  // those at work
 	waiting   sync.Mutex     // held while polling
+	spins     atomic.Bool
 }
 
 type releaser interface{ releaseLocked() }
@@ -242,11 +243,15 @@ func (d *device) flushLocked() error {
 	return d.takeError(&caught)
 }
 
-// Pauses between two looks at what is under way: an eighth of the time waited, but
+// Pauses between two looks at what is under way: so much of the time waited, but
 const (
-	minPause = 20 * time.Microsecond
-	maxPause = time.Millisecond
+	pauseShare = 32
+	minPause   = 20 * time.Microsecond
+	maxPause   = time.Millisecond
 )
+
+// Spin implements gpu.Spinner. A CPU device needs the processors itself.
+func (d *device) Spin(on bool) { d.spins.Store(on && d.info.Type != "cpu") }
 
 // await waits until done says so, which may be nil, nothing is under way or the device is lost. The library could wait itself, but
 // only for five seconds: then it takes for done what is not, and frees what the device still uses, which faults (TestLongWork). A long
@@ -257,7 +262,11 @@ func (d *device) await(done func() bool, caught *C.qw_error) {
 		if empty := C.qw_poll(d.dev, caught); empty != 0 || caught._type != 0 || done != nil && done() || C.qw_watch_lost(d.watch) != 0 {
 			return
 		}
-		time.Sleep(min(max(time.Since(begin)/8, minPause), maxPause))
+		if d.spins.Load() {
+			runtime.Gosched()
+			continue
+		}
+		time.Sleep(min(max(time.Since(begin)/pauseShare, minPause), maxPause))
 	}
 }
 
