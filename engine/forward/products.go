@@ -476,8 +476,8 @@ type productCandidate struct {
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
 var spreadTrials = []struct{ product, trials int }{{1, 6}, {2, 5}, {3, 4}, {0, 5}}
 
-// longTrials are those for contexts behind which attention is a dispatch of its own: of the product that combines its splits.
-var longTrials = []struct{ product, trials int }{{0, 5}}
+// longTrials are those for contexts behind which attention is a dispatch of its own: of the product that combines its splits, and of the largest.
+var longTrials = []struct{ product, trials int }{{0, 5}, {1, 4}}
 
 var (
 	attendRounds     = 2    // of attention of a workgroup a head: longer contexts are faster in splits
@@ -525,8 +525,8 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	return best, append(rows, more...), err
 }
 
-// tuneLong finds which spread of attn_out is fastest behind attention of many splits in a dispatch of its own, where best attends in front of
-// the products only in shorter contexts: what is as fast there may cost a tenth here. A row's time is that of a step without lm_head, whose
+// tuneLong finds the spreads that are fastest behind attention of many splits in a dispatch of its own, where best attends in front of the
+// products only in shorter contexts: what is as fast there may cost a tenth here. A row's time is that of a step without lm_head, whose
 // attention has nothing to read.
 func (r *Runner) tuneLong(best *layerProducts, want []float32, rounds int) (rows []TuneRow, err error) {
 	if _, positions := r.attendsInSplits(best.shape); best.shape.Apart || positions == math.MaxInt {
