@@ -1,7 +1,7 @@
 // IndexedDB: conversations and settings. A browser that refuses storage (private windows) leaves the page working, for as
 // long as it is open.
 
-import { openDB, type DBSchema, type IDBPDatabase } from "idb";
+import { openDB, type DBSchema, type IDBPDatabase, type IDBPObjectStore } from "idb";
 import type { Conversation, Settings } from "./types";
 
 interface Schema extends DBSchema {
@@ -37,12 +37,22 @@ export async function loadConversations(): Promise<Conversation[]> {
 }
 
 export async function putConversations(conversations: Conversation[]): Promise<void> {
-  const tx = (await open())?.transaction("conversations", "readwrite");
-  if (tx) await Promise.all([...conversations.map((c) => tx.store.put(c)), tx.done]);
+  await write((store) => conversations.map((c) => store.put(c)));
 }
 
 export async function deleteConversation(id: string): Promise<void> {
-  await (await open())?.delete("conversations", id);
+  await write((store) => [store.delete(id)]);
+}
+
+type Store = IDBPObjectStore<Schema, ["conversations"], "conversations", "readwrite">;
+
+// write commits what it asks for at once: left to commit by itself, which waits for answers, it would be undone by leaving the page meanwhile.
+async function write(requests: (store: Store) => Promise<unknown>[]): Promise<void> {
+  const tx = (await open())?.transaction("conversations", "readwrite");
+  if (!tx) return;
+  const asked = requests(tx.store);
+  tx.commit();
+  await Promise.all([...asked, tx.done]);
 }
 
 export async function loadSettings(): Promise<Settings | undefined> {
