@@ -39,20 +39,13 @@ func TestLayerProducts(t *testing.T) {
 			for j := range ids {
 				ids[j] = int32((7*j + 3) % config.VocabSize)
 			}
-			run := func(r *forward.Runner) []float32 {
-				all := goldentest.NewTimeline(t, "products", r, 8).Run(ids, 1, nil)
-				checkExchange(t, r, "behind a long context")
-				all = append(all, goldentest.NewTimeline(t, "again", r, 8).Run(ids[:9], 1, nil)...)
-				checkExchange(t, r, "behind a short one")
-				return all
-			}
 			opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
 			plain := open(t, dev, dir, opt)
-			want := run(plain)
+			want := longAndShort(t, plain, ids)
 			opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): {Groups: 1, Workgroup: c.threads, Loads: c.loads, ThreadsPerRow: c.row, Prefetch: i, Halves: c.dtype == weights.Q4, Ahead: c.ahead, Together: c.dtype == weights.Q8}}
 			fused := open(t, dev, dir, opt)
 			checkExchange(t, fused, "as it is opened")
-			got := run(fused)
+			got := longAndShort(t, fused, ids)
 			if !fused.UsesProducts() || plain.UsesProducts() {
 				t.Errorf("one dispatch between attentions: %v and %v, want true and false", fused.UsesProducts(), plain.UsesProducts())
 			}
@@ -64,6 +57,16 @@ func TestLayerProducts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longAndShort are the logits of ids, one token a pass, and of the first nine in a context of their own.
+func longAndShort(t *testing.T, r *forward.Runner, ids []int32) []float32 {
+	t.Helper()
+	all := goldentest.NewTimeline(t, "long", r, 8).Run(ids, 1, nil)
+	checkExchange(t, r, "behind a long context")
+	all = append(all, goldentest.NewTimeline(t, "short", r, 8).Run(ids[:9], 1, nil)...)
+	checkExchange(t, r, "behind a short one")
+	return all
 }
 
 // A workgroup takes what is not unset for what another one has handed on.
@@ -224,14 +227,7 @@ func TestLongProducts(t *testing.T) {
 	}
 	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
 	plain := open(t, dev, dir, opt)
-	run := func(r *forward.Runner) []float32 {
-		all := goldentest.NewTimeline(t, "long", r, 8).Run(ids, 1, nil)
-		checkExchange(t, r, "behind a long context")
-		all = append(all, goldentest.NewTimeline(t, "short", r, 8).Run(ids[:9], 1, nil)...)
-		checkExchange(t, r, "behind a short one")
-		return all
-	}
-	want := run(plain)
+	want := longAndShort(t, plain, ids)
 	shape, long, rows, err := plain.TuneLong()
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +254,7 @@ func TestLongProducts(t *testing.T) {
 	if !fused.UsesProducts() || fused.LongProducts() != other {
 		t.Fatalf("behind a long context %v is used, want %v", fused.LongProducts(), other)
 	}
-	if rel, text := goldentest.Diff(want, run(fused), len(ids)+9); rel > 2e-5 {
+	if rel, text := goldentest.Diff(want, longAndShort(t, fused, ids), len(ids)+9); rel > 2e-5 {
 		t.Errorf("logits differ from five dispatches': %s", text)
 	}
 	if !maps.Equal(fused.Tuning(), opt.Tuning) {
