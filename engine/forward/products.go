@@ -251,6 +251,12 @@ func (r *Runner) attendsInSplits(shape shaders.ProductsShape) (opt shaders.Optio
 	return opt, manyPerHead
 }
 
+// hasLong tells whether the products of a shape attend in shorter contexts alone: those of longer ones have a shape of their own.
+func (r *Runner) hasLong(shape shaders.ProductsShape) bool {
+	_, positions := r.attendsInSplits(shape)
+	return !shape.Apart && positions < math.MaxInt
+}
+
 // recordLong records the products behind attention in a dispatch of its own.
 func (r *Runner) recordLong(p *layerProducts) (err error) {
 	opt, _, _ := r.productsOptions(p.long)
@@ -412,7 +418,7 @@ func (r *Runner) restoreProducts() error {
 	if p == nil { // a damaged tuning file might say anything
 		return err
 	}
-	if _, positions := r.attendsInSplits(p.shape); !p.shape.Apart && positions < math.MaxInt {
+	if r.hasLong(p.shape) {
 		long := productsShape(r.tuned[r.longProductsKey()])
 		if _, filled, ok := r.productsOptions(long); ok && long.Apart {
 			p.long = filled
@@ -529,7 +535,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 // products only in shorter contexts: what is as fast there may cost a tenth here. A row's time is that of a step without lm_head, whose
 // attention has nothing to read.
 func (r *Runner) tuneLong(best *layerProducts, want []float32, rounds int) (rows []TuneRow, err error) {
-	if _, positions := r.attendsInSplits(best.shape); best.shape.Apart || positions == math.MaxInt {
+	if !r.hasLong(best.shape) {
 		return nil, nil
 	}
 	apart := best.shape
@@ -679,8 +685,9 @@ func (r *Runner) addProducts(choices []*layerProducts, shapes []shaders.Products
 	return choices, err
 }
 
-// timeProducts times decode steps, in so many splits where attention is apart, with each of choices and returns the fastest; the first, unless another is faster by more than
-// chance: by a hundredth where the first is nil, five dispatches a layer. Those are returned too where a wait was given up.
+// timeProducts times decode steps, in so many splits where attention is apart, with each of choices and returns the fastest; the first,
+// unless another is faster by more than chance: by a hundredth where the first is nil, five dispatches a layer. Those are returned too
+// where a wait was given up.
 func (r *Runner) timeProducts(choices []*layerProducts, rounds, numSplits int) (*layerProducts, []TuneRow, error) {
 	minGain := 0.003
 	if choices[0] == nil {

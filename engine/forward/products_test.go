@@ -7,6 +7,7 @@ import (
 	"maps"
 	"testing"
 
+	"github.com/qwen-wgpu/qwen-wgpu/engine/config"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/forward"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
@@ -35,10 +36,7 @@ func TestLayerProducts(t *testing.T) {
 			config := goldentest.RandomConfig(uint64(20 + i))
 			config.NumHiddenLayers = c.layers
 			dir := goldentest.ModelOf(t, config, uint64(20+i), c.dtype)
-			ids := make([]int32, 80)
-			for j := range ids {
-				ids[j] = int32((7*j + 3) % config.VocabSize)
-			}
+			ids := longIDs(config)
 			opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
 			plain := open(t, dev, dir, opt)
 			want := longAndShort(t, plain, ids)
@@ -57,6 +55,15 @@ func TestLayerProducts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longIDs are tokens enough for all ways of attending.
+func longIDs(c *config.Config) []int32 {
+	ids := make([]int32, 80)
+	for i := range ids {
+		ids[i] = int32((7*i + 3) % c.VocabSize)
+	}
+	return ids
 }
 
 // longAndShort are the logits of ids, one token a pass, and of the first nine in a context of their own.
@@ -221,10 +228,7 @@ func TestLongProducts(t *testing.T) {
 	config.NumHiddenLayers, config.HiddenSize, config.IntermediateSize = 2, 256, 512
 	config.NumAttentionHeads, config.NumKeyValueHeads = 8, 2
 	dir := goldentest.ModelOf(t, config, 33, weights.Q8)
-	ids := make([]int32, 80)
-	for i := range ids {
-		ids[i] = int32((5*i + 2) % config.VocabSize)
-	}
+	ids := longIDs(config)
 	opt := forward.Options{NumPages: 8, KVDType: runner.KVF32}
 	plain := open(t, dev, dir, opt)
 	want := longAndShort(t, plain, ids)

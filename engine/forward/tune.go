@@ -428,7 +428,7 @@ func (r *Runner) outputOf(steps []dispatch, out gpu.Buffer, n int) ([]float32, e
 	return r.readTap(tapPoint{buffer: out, cols: n, stride: n}, 1)
 }
 
-// tuneInput fills the buffers that the kernels read with numbers of a decode step's size.
+// tuneInput fills the buffers that the kernels read with numbers of a decode step's size, of a context of one token in so many splits.
 func (r *Runner) tuneInput(numSplits int) error {
 	s := &r.shape
 	fill := func(buf, n int) error { return r.dev.Write(r.act[buf], 0, floatBytes(tuneNumbers(n))) }

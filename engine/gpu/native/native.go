@@ -101,7 +101,7 @@ type device struct {
 	compiling sync.WaitGroup // of NewKernelAsync
 	compilers chan struct{}  // those at work
 	waiting   sync.Mutex     // held while polling
-	spins     atomic.Bool
+	spins     atomic.Bool    // see Spin
 }
 
 type releaser interface{ releaseLocked() }

@@ -37,18 +37,19 @@ export async function loadConversations(): Promise<Conversation[]> {
 }
 
 export async function putConversations(conversations: Conversation[]): Promise<void> {
-  await write((store) => conversations.map((c) => store.put(c)));
+  await write("conversations", (store) => conversations.map((c) => store.put(c)));
 }
 
 export async function deleteConversation(id: string): Promise<void> {
-  await write((store) => [store.delete(id)]);
+  await write("conversations", (store) => [store.delete(id)]);
 }
 
-type Store = IDBPObjectStore<Schema, ["conversations"], "conversations", "readwrite">;
-
 // write commits what it asks for at once: left to commit by itself, which waits for answers, it would be undone by leaving the page meanwhile.
-async function write(requests: (store: Store) => Promise<unknown>[]): Promise<void> {
-  const tx = (await open())?.transaction("conversations", "readwrite");
+async function write<Name extends "conversations" | "settings">(
+  name: Name,
+  requests: (store: IDBPObjectStore<Schema, [Name], Name, "readwrite">) => Promise<unknown>[],
+): Promise<void> {
+  const tx = (await open())?.transaction(name, "readwrite");
   if (!tx) return;
   const asked = requests(tx.store);
   tx.commit();
@@ -60,5 +61,5 @@ export async function loadSettings(): Promise<Settings | undefined> {
 }
 
 export async function putSettings(settings: Settings): Promise<void> {
-  await (await open())?.put("settings", settings, "settings");
+  await write("settings", (store) => [store.put(settings, "settings")]);
 }
