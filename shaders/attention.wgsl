@@ -2,7 +2,7 @@
 // q, k = rope(rmsnorm(q) * q_gain), rope(rmsnorm(k) * k_gain); out = softmax(q k^T / sqrt(HEAD_DIM)) v   transformers: Qwen3Attention
 // RoPE is rotate_half: pairs (d, d + HEAD_DIM/2). The online softmax is flash-attention's; splits are combined in
 // attn_out, many of them in combine_splits before it.
-// 0 step_state u32       [1] position of the token, [3] number of splits, a power of two; from PAGE_TABLE on: physical page numbers
+// 0 step_state u32       [1] position of the token, [3] number of splits; from PAGE_TABLE on: physical page numbers
 // 1 norms      f32       [2, HEAD_DIM] q_norm, k_norm
 // 2 rope       vec2<f32> [positions, HEAD_DIM/2] cos, sin
 // 3 projections f32      [QDim + 2*KVDim] projections of the token

@@ -28,13 +28,12 @@ fn unpack_key4(k: Kv4) -> vec4<f32> {
     return root * abs(root);
 }
 
-const KEY_UNIT: f32 = 9.3137942e-10; // 1/32767^2
+const KEY_UNIT: f32 = 2.16853670e-19; // 1/(65536*32767)^2
 
-// Keys in units of KEY_UNIT, for products that are scaled elsewhere. No conversion: 16 bits in the mantissa of 2^23 are
-// exact, with the sign bit flipped they stand for root + 32768.
+// Keys in units of KEY_UNIT, for products that are scaled elsewhere: a half in the upper bits of a whole number is 65536 times what it stands
+// for.
 fn key_counts4(k: Kv4) -> vec4<f32> {
-    let bits = vec4<u32>(k.x & 0xffffu, k.x >> 16u, k.y & 0xffffu, k.y >> 16u) ^ vec4<u32>(0x4b008000u);
-    let root = bitcast<vec4<f32>>(bits) - 8421376.0;
+    let root = vec4<f32>(vec4<i32>(i32(k.x << 16u), i32(k.x & 0xffff0000u), i32(k.y << 16u), i32(k.y & 0xffff0000u)));
     return root * abs(root);
 }
 

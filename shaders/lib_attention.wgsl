@@ -3,7 +3,8 @@
 // workgroup memory scratch; head_pairs and projections4, which bring q, k and v, late where HANDED_ON is 1, since they are not there as it
 // begins; put_attention, which stores a number of the output; and how many threads a workgroup has: those behind THREADS have nothing to do.
 //
-// A round is a tile. LANES neighbouring threads share a key, each with a part of the dot products for all queries. Eight
+// A round is a tile. LANES threads share a key, each with a part of the dot products for all queries, and have the next key's between them:
+// two neighbours read the same 16 bytes of a query, which workgroup memory gives to both in one access. Eight
 // neighbouring positions are a chunk with an online softmax of its own: one thread a chunk and query adds the parts up and
 // makes the weights; COLUMNS threads add up the chunk's values, four columns each. Chunks are merged behind the last round.
 // Loads run ahead of all that: the first tile's before the query is known, a later one's as soon as registers are free.
@@ -303,8 +304,8 @@ fn attend(tid: u32, kv_head: u32, q_tile: u32, split: u32, num_splits: u32, zero
     let first_head = kv_head * GROUP + q_tile * Q_TILE;
     let num_q = min(Q_TILE, GROUP - q_tile * Q_TILE);
     let place = select(0u, tid, serves(tid));
-    let lane = place % LANES;
-    let key_pos = place / LANES;     // in a tile
+    let lane = place / 2u % LANES;
+    let key_pos = place / (2u * LANES) * 2u + place % 2u; // in a tile
     let chunk = place / COLUMNS;
     let column = select(COLUMNS, tid % COLUMNS, serves(tid));
     let value_column = min(column, HEAD4 - 1u);
@@ -373,7 +374,7 @@ fn attend(tid: u32, kv_head: u32, q_tile: u32, split: u32, num_splits: u32, zero
     var value_page = page_of(begin + stride + 8u * chunk);
     let token_page = page_of(token_pos);
     let token_tile_pos = token_pos % TILE;
-    let has_token = ((token_pos / TILE) & (num_splits - 1u)) == split;
+    let has_token = (token_pos / TILE) % num_splits == split;
     let has_value = has_token && chunk == token_tile_pos / 8u;
     var own = vec4<f32>(0.0); // value of the token
     if (has_value) {

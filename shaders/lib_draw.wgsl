@@ -3,9 +3,9 @@
 
 override SHORT_SPLIT: u32 = 64u;    // positions of a split, up to FUSED_SPLITS of them
 override FUSED_SPLITS: u32 = 4u;
-override FUSED_LENGTH: u32 = 1024u; // a longer context is in more of them, of LONG_SPLIT positions until there are LONG_SPLITS
+override FUSED_LENGTH: u32 = 1024u; // a longer context is in more of them, of at most LONG_SPLIT positions, or in LONG_SPLITS
 override LONG_SPLIT: u32 = 64u;
-override LONG_SPLITS: u32 = 32u;
+override LONG_SPLITS: u32 = 33u;
 override RING: u32 = 64u;
 override TOKENS: u32 = 64u;
 
@@ -32,8 +32,11 @@ fn step_pass(position: u32, number: u32) {
     while (splits < FUSED_SPLITS && length > SHORT_SPLIT * splits) {
         splits *= 2u;
     }
-    while (length > FUSED_LENGTH && splits < LONG_SPLITS && length > LONG_SPLIT * splits) {
-        splits *= 2u;
+    if (length > FUSED_LENGTH) {
+        splits = LONG_SPLITS;
+        while (splits / 2u >= FUSED_SPLITS && length <= LONG_SPLIT * (splits / 2u)) {
+            splits /= 2u;
+        }
     }
     pass_state[0] = 1u;
     pass_state[1] = position;

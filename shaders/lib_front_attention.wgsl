@@ -5,7 +5,7 @@
 // 8 k_cache    Kv8       of each layer [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD]
 // 9 v_cache    Kv4       likewise
 
-override SPLITS: u32 = 1u; // a power of two
+override SPLITS: u32 = 1u;
 
 const UNITS: u32 = NUM_KV_HEADS * Q_TILES * SPLITS; // of workgroups
 const PARTS_AT: u32 = ATTENTION_AT + NUM_HEADS * HEAD_DIM; // in a layer's place: outputs of splits, behind them their statistics

@@ -89,7 +89,7 @@ const (
 	squareParts    = 32 // layer_products' SQUARE_PARTS
 
 	combinedColumns = 32  // lib_front_splits' COLUMNS
-	maxCombiners    = 256 // of which each has four of 32 splits
+	maxCombiners    = 288 // of which each has four of 36 splits
 )
 
 // productsPlan is a shape with what its spreads come to in workgroup memory.

@@ -78,26 +78,26 @@ func (s *shape) kvPageBytes() uint64 {
 // arenaBytes is all pages' keys (or values) of one layer.
 func (s *shape) arenaBytes() uint64 { return s.kvPageBytes() * uint64(s.numPages) }
 
-// numSplits chooses over how many workgroups of a KV head the context of a decode step at position pos is spread: a power of two so
-// that few different passes exist, which attention counts on. sample_token chooses likewise.
+// numSplits chooses over how many workgroups of a KV head the context of a decode step at position pos is spread: about
+// twice as many each time, so that few different passes exist, up to longSplits. sample_token chooses likewise.
 func (s *shape) numSplits(pos int) int {
 	length, n := pos+1, 1
 	for n < fusedSplits && length > splitting.short*n {
 		n *= 2
 	}
-	for length > splitting.fusedLength && n < s.longSplits() && length > splitting.long*n {
-		n *= 2
+	if length > splitting.fusedLength {
+		n = s.longSplits()
+		for n/2 >= fusedSplits && length <= splitting.long*(n/2) {
+			n /= 2
+		}
 	}
 	return n
 }
 
-// longSplits is the number of splits of a long context.
+// longSplits is the number of splits of a long context: as many as have a place on the device at the same time.
 func (s *shape) longSplits() int {
-	n := fusedSplits
-	for n < maxSplits && 2*n*s.NumKeyValueHeads*s.qTiles(s.qTile) <= attentionGroups {
-		n *= 2
-	}
-	return n
+	n := attentionGroups / (s.NumKeyValueHeads * s.qTiles(s.qTile))
+	return min(max(n, fusedSplits), maxSplits)
 }
 
 // matrixPart is the rows of a matrix that one binding can hold.

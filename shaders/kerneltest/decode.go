@@ -216,7 +216,7 @@ const (
 
 // attentionCases has each shape with one cache format, as compiling is what costs; those of the published models with both.
 // A tile of attention is 64 positions, or 32 where a head has more than 128 numbers: contexts end before, on and behind its
-// last one, and splits, a power of two, have no tile, the token's alone, one or several.
+// last one, and splits have no tile, the token's alone, one or several.
 func attentionCases() []Case {
 	var all []Case
 	for i, c := range []attentionCase{
@@ -243,6 +243,8 @@ func attentionCases() []Case {
 		{headShape{kv: "f16", heads: 4, kvHeads: 1, headDim: 256, start: 130, pageSize: 8}, 1, "bf16", 16},
 		{headShape{kv: "f16", heads: 2, kvHeads: 1, headDim: 128, start: 4500}, 64, "bf16", 16},
 		{headShape{kv: "f32", heads: 2, kvHeads: 1, headDim: 62, start: 1000}, 128, "bf16", 16},
+		{headShape{kv: "f16", heads: 4, kvHeads: 1, headDim: 128, start: 2300}, 33, "bf16", 16},
+		{headShape{kv: "f16", heads: 3, kvHeads: 1, headDim: 62, start: 389}, 6, "q8", 16},
 	} {
 		c.tokens = 1
 		if c.pageSize == 0 {

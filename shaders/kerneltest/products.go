@@ -93,6 +93,7 @@ var productsCases = []productsCase{
 	{weight: "bf16", heads: 3, headDim: 40, hidden: 96, inter: 64, kvHeads: 1, workgroup: 64, splits: 16, loads: 1},
 	{weight: "q8", heads: 7, headDim: 100, hidden: 260, inter: 300, kvHeads: 7, workgroup: 160, splits: 128, loads: 2, ahead: shaders.AheadWithin},
 	{weight: "q4", heads: 2, headDim: 128, hidden: 160, inter: 96, kvHeads: 1, workgroup: 256, splits: 64, loads: 2, last: true, ahead: shaders.AheadWithin, together: true},
+	{weight: "q4", heads: 4, headDim: 128, hidden: 128, inter: 96, kvHeads: 1, workgroup: 320, splits: 33, loads: 2, ahead: shaders.AheadWithin},
 	// Attention in front: 256 or 512 threads attend, to tiles of 64 and 128 positions, or half of that with more than 128 numbers a head.
 	{weight: "bf16", heads: 4, headDim: 128, hidden: 96, inter: 160, kvHeads: 2, workgroup: 256, splits: 1, loads: 1, kv: "f32", start: 0, layers: 1},
 	{weight: "q4", heads: 4, headDim: 128, hidden: 128, inter: 96, kvHeads: 2, workgroup: 320, splits: 1, loads: 2, kv: "f16", start: 63, layers: 2, ahead: shaders.AheadWithin},

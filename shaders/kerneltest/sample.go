@@ -304,5 +304,5 @@ func sampleSplits(position int) int {
 	case length <= 1024:
 		return 4
 	}
-	return 32
+	return 33
 }
