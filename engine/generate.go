@@ -203,7 +203,7 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 	flight := flight{a: a, ic: ic}
 	defer func() {
 		for flight.tokens > 0 {
-			flight.land() // overshoot; what it says no longer matters
+			flight.land(time.Time{}) // overshoot; what it says no longer matters
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -245,7 +245,7 @@ func (g *generation) chain(a runner.Ahead, tokens []int32) (done bool, err error
 		if flight.tokens == 0 {
 			return false, nil
 		}
-		drawn, readErr := flight.land()
+		drawn, readErr := flight.land(e.expects(lastRead, flight.batches[0].size))
 		now := time.Now()
 		if !lastRead.IsZero() && readErr == nil {
 			e.noteSteps(len(drawn), now.Sub(lastRead))
@@ -288,10 +288,15 @@ func (f *flight) start(size int) error {
 	return err
 }
 
-// land waits for the oldest batch.
-func (f *flight) land() ([]sampling.Result, error) {
+// land waits for the oldest batch, which is expected at a time that may be zero.
+func (f *flight) land(expected time.Time) ([]sampling.Result, error) {
 	b := f.batches[0]
 	f.batches, f.tokens = f.batches[1:], f.tokens-b.size
+	if runtime.GOOS != "js" { // where nobody has to look for it
+		if x, ok := b.sampled.(gpu.Expecter); ok {
+			x.Expect(expected)
+		}
+	}
 	return b.sampled.Wait()
 }
 
@@ -359,6 +364,14 @@ func (e *Engine) batch() (size, depth int) {
 	up := func(d time.Duration) int { return int((batchTime + d - 1) / d) }
 	size = min(up(e.stepTime), maxBatch)
 	return size, 1 + up(time.Duration(size)*e.stepTime)
+}
+
+// expects tells when n tokens behind those read at a time should be there; zero: that is not known yet.
+func (e *Engine) expects(read time.Time, n int) time.Time {
+	if read.IsZero() {
+		return read
+	}
+	return read.Add(time.Duration(n) * e.stepTime)
 }
 
 // noteSteps keeps a running mean of the time between tokens, of which n came d after those before.

@@ -407,6 +407,60 @@ func TestNotFiniteInMidFlight(t *testing.T) {
 	}
 }
 
+// expectingAhead checks when batches of two tokens are expected.
+type expectingAhead struct {
+	runner.Runner
+	runner.Ahead
+	e      *Engine
+	read   time.Time // the batch before
+	counts [2]int    // of batches that nothing and something was known of
+	wrong  string
+}
+
+func (x *expectingAhead) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, error) {
+	s, err := x.Ahead.SampleAhead(ic)
+	return expectingSampled{x, s}, err
+}
+
+type expectingSampled struct {
+	x *expectingAhead
+	runner.Sampled
+}
+
+func (s expectingSampled) Expect(at time.Time) {
+	if x := s.x; at.IsZero() {
+		x.counts[0]++
+	} else if off := at.Sub(x.read) - 2*x.e.stepTime; off > time.Second/2 || off < 0 {
+		x.wrong = fmt.Sprintf("expected %v after the batch before, a step takes %v", at.Sub(x.read), x.e.stepTime)
+	} else {
+		x.counts[1]++
+	}
+	s.Sampled.(gpu.Expecter).Expect(at)
+}
+
+func (s expectingSampled) Wait() ([]sampling.Result, error) {
+	drawn, err := s.Sampled.Wait()
+	s.x.read = time.Now()
+	return drawn, err
+}
+
+// A batch of tokens is expected as long behind the batch before as its steps take, the first of an answer at no time.
+func TestExpected(t *testing.T) {
+	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
+	e := openTest(t, dir, Options{Device: testdevice.Open(t)}).fly([2]int{2, 2})
+	real := e.runner
+	x := &expectingAhead{Runner: real, Ahead: real.(runner.Ahead), e: e}
+	e.runner = x
+	defer func() { e.runner = real }()
+	opt := GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 21, IgnoreEOS: true}
+	if _, _, err := generated(e.NewSession(), context.Background(), testPrompt(20), opt, nil); err != nil {
+		t.Fatal(err)
+	}
+	if x.wrong != "" || x.counts != [2]int{1, 10} {
+		t.Errorf("%v batches that nothing and something was known of, want [1 10]; %s", x.counts, x.wrong)
+	}
+}
+
 // Workgroups that the device does not run at the same time give up in mid-flight: the answer goes on without them.
 func TestGiveUpInMidFlight(t *testing.T) {
 	dev := testdevice.Open(t)

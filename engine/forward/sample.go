@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
 	"github.com/qwen-wgpu/qwen-wgpu/engine/runner"
@@ -260,6 +261,13 @@ type sampledTokens struct {
 	r     *Runner
 	first uint32
 	n     int
+}
+
+// Expect implements gpu.Expecter.
+func (t sampledTokens) Expect(at time.Time) {
+	if e, ok := t.Readback.(gpu.Expecter); ok {
+		e.Expect(at)
+	}
 }
 
 // Wait implements runner.Sampled.

@@ -53,6 +53,10 @@ func (r *Runner) timing(steps []dispatch, n passSize) *timing {
 }
 
 func (t *timing) run(p *gpu.Pass) (time.Duration, error) {
+	if s, ok := t.dev.(gpu.Spinner); ok { // before anything is under way: what looks for it may have been told when already
+		s.Spin(true)
+		defer s.Spin(false)
+	}
 	if t.before != nil {
 		if err := t.before(); err != nil {
 			return 0, err
@@ -60,10 +64,6 @@ func (t *timing) run(p *gpu.Pass) (time.Duration, error) {
 	}
 	if err := t.dev.Submit(p); err != nil {
 		return 0, err
-	}
-	if s, ok := t.dev.(gpu.Spinner); ok {
-		s.Spin(true)
-		defer s.Spin(false)
 	}
 	begin := time.Now()
 	err := gpu.Read(t.dev, t.out, 0, make([]byte, 4))

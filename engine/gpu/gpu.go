@@ -8,6 +8,7 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // ErrLost is wrapped by every error that a lost device causes; the caller may open a new device and replay its tokens.
@@ -64,6 +65,12 @@ type BindGroup interface {
 type Readback interface {
 	// Wait blocks until the bytes have arrived and copies them to dst, whose length is the size asked for. Call it once.
 	Wait(dst []byte) error
+}
+
+// Expecter is an optional interface of a Readback, and of what waits for one: Expect tells when the bytes are expected, zero if that is not
+// known, so that Wait need not look for them all the time before. It is called before Wait, if at all, and may be wrong.
+type Expecter interface {
+	Expect(at time.Time)
 }
 
 // AsyncCompiler is an optional interface of a Device: NewKernelAsync starts compiling and returns at once. The kernel may be

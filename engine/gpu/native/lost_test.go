@@ -74,7 +74,7 @@ func TestFatalErrorBecomesErrLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := pending.(*readback).s
-		d.(*device).waitFor(s)
+		d.(*device).waitFor(s, time.Time{})
 		var bad gpu.Pass
 		mapped, err := d.(*device).checks.NewBuffer("mapped", s.size, gpu.UsageCopyDst)
 		if err != nil {

@@ -238,25 +238,36 @@ func (d *device) flushLocked() error {
 	C.qw_flush(d.q, &caught)
 	d.unflushed = 0
 	if caught._type == 0 {
-		d.await(nil, &caught)
+		d.await(time.Time{}, nil, &caught)
 	}
 	return d.takeError(&caught)
 }
 
-// Pauses between two looks at what is under way: so much of the time waited, but
-const (
-	pauseShare = 32
-	minPause   = 20 * time.Microsecond
-	maxPause   = time.Millisecond
-)
+// pause is how long to wait until the next look at what is under way: half of what is left until it is expected, which may be wrong; behind that,
+// and where expected is zero, a share of the time waited.
+func pause(now, begin, expected time.Time) time.Duration {
+	const (
+		share    = 32
+		shortest = 20 * time.Microsecond
+		longest  = time.Millisecond
+		farthest = 8 * time.Millisecond // from the next look, where it is expected still later
+	)
+	if left := expected.Sub(now); left > 0 {
+		return min(max(left/2, shortest), farthest)
+	}
+	if expected.After(begin) {
+		begin = expected
+	}
+	return min(max(now.Sub(begin)/share, shortest), longest)
+}
 
 // Spin implements gpu.Spinner. A CPU device needs the processors itself.
 func (d *device) Spin(on bool) { d.spins.Store(on && d.info.Type != "cpu") }
 
-// await waits until done says so, which may be nil, nothing is under way or the device is lost. The library could wait itself, but
-// only for five seconds: then it takes for done what is not, and frees what the device still uses, which faults (TestLongWork). A long
-// prompt takes that long, so the library is asked again and again instead.
-func (d *device) await(done func() bool, caught *C.qw_error) {
+// await waits until done says so, which may be nil, nothing is under way or the device is lost; expected may be zero. The library could wait
+// itself, but only for five seconds: then it takes for done what is not, and frees what the device still uses, which faults (TestLongWork). A
+// long prompt takes that long, so the library is asked again and again instead.
+func (d *device) await(expected time.Time, done func() bool, caught *C.qw_error) {
 	begin := time.Now()
 	for {
 		if empty := C.qw_poll(d.dev, caught); empty != 0 || caught._type != 0 || done != nil && done() || C.qw_watch_lost(d.watch) != 0 {
@@ -266,7 +277,7 @@ func (d *device) await(done func() bool, caught *C.qw_error) {
 			runtime.Gosched()
 			continue
 		}
-		time.Sleep(min(max(time.Since(begin)/pauseShare, minPause), maxPause))
+		time.Sleep(pause(time.Now(), begin, expected))
 	}
 }
 
@@ -479,7 +490,7 @@ func (d *device) Close() error {
 	var caught C.qw_error
 	if !lost {
 		C.qw_flush(d.q, &caught)
-		d.await(nil, &caught)
+		d.await(time.Time{}, nil, &caught)
 	}
 	err := d.takeError(&caught)
 	for r := range d.live {

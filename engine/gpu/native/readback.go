@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"math/bits"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine/gpu"
@@ -135,7 +136,12 @@ type readback struct {
 	s     *stagingBuffer // nil when size is 0 or after Wait
 	drop  runtime.Cleanup
 	done  bool
+
+	expected time.Time // zero: nobody knows
 }
+
+// Expect implements gpu.Expecter.
+func (r *readback) Expect(at time.Time) { r.expected = at }
 
 func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64, passes ...*gpu.Pass) (gpu.Readback, error) {
 	d.mu.Lock()
@@ -176,7 +182,7 @@ func (d *device) Download(buf gpu.Buffer, offset, sizeBytes uint64, passes ...*g
 
 // abandon takes back the staging buffer of a readback that nobody waited for.
 func (d *device) abandon(s *stagingBuffer) {
-	d.waitFor(s)
+	d.waitFor(s, time.Time{})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.usable() != nil {
@@ -191,9 +197,9 @@ func (d *device) abandon(s *stagingBuffer) {
 	d.staging.put(s)
 }
 
-// waitFor polls until s is mapped or the device is closed. One goroutine polls at a time, always for the oldest
-// readback, which everybody else's waits for too; then the others look again.
-func (d *device) waitFor(s *stagingBuffer) {
+// waitFor polls until s is mapped, which is expected at a time that may be zero, or the device is closed. One goroutine polls at a time,
+// always for the oldest readback, which everybody else's waits for too; then the others look again.
+func (d *device) waitFor(s *stagingBuffer, expected time.Time) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {
@@ -204,7 +210,11 @@ func (d *device) waitFor(s *stagingBuffer) {
 		d.mu.Unlock()
 		if !arrived && oldest != nil {
 			var caught C.qw_error
-			d.await(func() bool { return oldest.mapped() != 0 }, &caught)
+			at := expected
+			if oldest != s {
+				at = time.Time{}
+			}
+			d.await(at, func() bool { return oldest.mapped() != 0 }, &caught)
 			d.takeError(&caught)
 		}
 		d.waiting.Unlock()
@@ -230,7 +240,7 @@ func (r *readback) Wait(dst []byte) error {
 		return nil
 	}
 	r.drop.Stop()
-	d.waitFor(s)
+	d.waitFor(s, r.expected)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.usable(); err != nil {

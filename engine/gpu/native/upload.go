@@ -16,6 +16,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 )
 
@@ -65,7 +66,7 @@ func (s *uploadSlot) fill(d *device, data []byte) error {
 			return err
 		}
 		var caught C.qw_error
-		d.await(func() bool { return C.qw_status(s.status) != 0 }, &caught)
+		d.await(time.Time{}, func() bool { return C.qw_status(s.status) != 0 }, &caught)
 		if err := d.takeError(&caught); err != nil {
 			return err
 		}
