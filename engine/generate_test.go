@@ -354,20 +354,30 @@ func TestWaitForTurn(t *testing.T) {
 	}
 }
 
-// failingAhead draws what the device draws up to a token that it cannot.
-type failingAhead struct {
+// wrappingAhead changes what was drawn, on its way from the device.
+type wrappingAhead struct {
 	runner.Runner
 	runner.Ahead
-	drawn, at int
+	wrap func(runner.Sampled) runner.Sampled
 }
 
-func (f *failingAhead) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, error) {
-	s, err := f.Ahead.SampleAhead(ic)
-	return failingSampled{f, s}, err
+func (w wrappingAhead) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, error) {
+	s, err := w.Ahead.SampleAhead(ic)
+	return w.wrap(s), err
 }
+
+// wrap has all that the engine draws go through fn until the returned function is called.
+func (e *Engine) wrap(fn func(runner.Sampled) runner.Sampled) (restore func()) {
+	real := e.runner
+	e.runner = wrappingAhead{real, real.(runner.Ahead), fn}
+	return func() { e.runner = real }
+}
+
+// failing draws what the device draws up to a token that it cannot.
+type failing struct{ drawn, at int }
 
 type failingSampled struct {
-	f *failingAhead
+	f *failing
 	runner.Sampled
 }
 
@@ -390,12 +400,11 @@ func TestNotFiniteInMidFlight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	real := e.runner
-	defer func() { e.runner = real }()
 	for _, f := range flights {
 		e.fly(f)
 		for at := 2; at < 12; at++ {
-			e.runner = &failingAhead{Runner: real, Ahead: real.(runner.Ahead), at: at}
+			fails := &failing{at: at}
+			restore := e.wrap(func(s runner.Sampled) runner.Sampled { return failingSampled{fails, s} })
 			s := e.NewSession()
 			res, _, err := generated(s, context.Background(), testPrompt(20), opt, nil)
 			if err == nil || !slices.Equal(res.Tokens, whole.Tokens[:at-1]) {
@@ -403,27 +412,21 @@ func TestNotFiniteInMidFlight(t *testing.T) {
 			}
 			checkPages(t, e)
 			s.Close()
+			restore()
 		}
 	}
 }
 
-// expectingAhead checks when batches of two tokens are expected.
-type expectingAhead struct {
-	runner.Runner
-	runner.Ahead
+// expecting checks when batches of two tokens are expected.
+type expecting struct {
 	e      *Engine
 	read   time.Time // the batch before
 	counts [2]int    // of batches that nothing and something was known of
 	wrong  string
 }
 
-func (x *expectingAhead) SampleAhead(ic *kvcache.InferenceContext) (runner.Sampled, error) {
-	s, err := x.Ahead.SampleAhead(ic)
-	return expectingSampled{x, s}, err
-}
-
 type expectingSampled struct {
-	x *expectingAhead
+	x *expecting
 	runner.Sampled
 }
 
@@ -448,10 +451,8 @@ func (s expectingSampled) Wait() ([]sampling.Result, error) {
 func TestExpected(t *testing.T) {
 	dir := goldentest.ModelOf(t, tinyShape(), 5, weights.BF16)
 	e := openTest(t, dir, Options{Device: testdevice.Open(t)}).fly([2]int{2, 2})
-	real := e.runner
-	x := &expectingAhead{Runner: real, Ahead: real.(runner.Ahead), e: e}
-	e.runner = x
-	defer func() { e.runner = real }()
+	x := &expecting{e: e}
+	defer e.wrap(func(s runner.Sampled) runner.Sampled { return expectingSampled{x, s} })()
 	opt := GenerateOptions{Sampling: sampling.Greedy(), MaxTokens: 21, IgnoreEOS: true}
 	if _, _, err := generated(e.NewSession(), context.Background(), testPrompt(20), opt, nil); err != nil {
 		t.Fatal(err)
