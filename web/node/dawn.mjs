@@ -25,13 +25,29 @@ export async function openDawn(device, toggles = []) {
 
 /**
  * The bindings look for finished work from setImmediate to setImmediate while anything is in flight, which keeps a processor busy that
- * a browser leaves alone; from now on, once a millisecond, but without a pause while it spins. A CPU device needs the processors itself.
+ * a browser leaves alone; from now on, once a millisecond, but without a pause while it spins, also where a look was due later. A CPU
+ * device needs the processors itself.
  */
-function askSeldom(/** @type {boolean} */ onCPU) {
+export function askSeldom(/** @type {boolean} */ onCPU) {
   const { setImmediate } = globalThis;
+  const due = new Map(); // looks by their timers
   let spins = false;
-  globalThis.setImmediate = (callback, ...args) => (spins ? setImmediate(callback, ...args) : setTimeout(callback, 1, ...args));
+  globalThis.setImmediate = (callback, ...args) => {
+    if (spins) return setImmediate(callback, ...args);
+    const look = () => {
+      due.delete(timer);
+      callback(...args);
+    };
+    const timer = setTimeout(look, 1);
+    due.set(timer, look);
+    return timer;
+  };
   return (/** @type {boolean} */ on) => {
     spins = on && !onCPU;
+    if (!spins) return;
+    for (const [timer, look] of due) {
+      clearTimeout(timer);
+      setImmediate(look);
+    }
   };
 }

@@ -10,6 +10,7 @@ import { isDeepStrictEqual } from "node:util";
 import { brotliCompressSync, constants } from "node:zlib";
 import { firefox, inFirefox, work } from "./browsers.mjs";
 import { ModelServer, randomModel } from "./faults-server.mjs";
+import { askSeldom } from "../node/dawn.mjs";
 import { devserver, launch, root } from "./page-harness.mjs";
 
 const dist = join(work, "dist");
@@ -282,6 +283,31 @@ test("Node: tuning is kept for the next load", async (t) => {
   t.diagnostic(`${measured.rows} measurements, ${Object.keys(measured.shapes).length} shapes for ${measured.adapter}`);
   assert.deepEqual(measured.tuned, { first: false, kept: true, other: false, damaged: false, text: false });
   assert.ok(measured.rows >= 5 && Object.keys(measured.shapes).length >= 5);
+});
+
+test("Node's Dawn is asked later, but at once while it spins, which a CPU device does not", async () => {
+  const { setImmediate, setTimeout } = globalThis;
+  const soon = () => new Promise((resolve) => setImmediate(resolve));
+  for (const onCPU of [false, true]) {
+    const looks = [];
+    try {
+      globalThis.setTimeout = () => setTimeout(() => {}, 0); // nothing is ever due
+      const spin = askSeldom(onCPU);
+      globalThis.setImmediate((name) => looks.push(name), "due");
+      await soon();
+      assert.deepEqual(looks, []);
+      spin(true);
+      globalThis.setImmediate((name) => looks.push(name), "spinning");
+      await soon();
+      assert.deepEqual(looks, onCPU ? [] : ["due", "spinning"]);
+      spin(false);
+      globalThis.setImmediate((name) => looks.push(name), "later");
+      await soon();
+      assert.equal(looks.length, onCPU ? 0 : 2);
+    } finally {
+      Object.assign(globalThis, { setImmediate, setTimeout });
+    }
+  }
 });
 
 function wasmFile() {
