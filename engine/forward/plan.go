@@ -25,7 +25,7 @@ const (
 type splitRule struct {
 	short       int // positions of a split, while there are at most fusedSplits
 	fusedLength int // up to so many positions, longer splits cost less than the dispatch of combine_splits
-	long        int // positions of a split behind that, until there are longSplits
+	long        int // positions of a split behind that, at most, unless there are longSplits
 }
 
 var splitting = splitRule{short: 64, fusedLength: 1024, long: 64}

@@ -49,5 +49,6 @@ export function askSeldom(/** @type {boolean} */ onCPU) {
       clearTimeout(timer);
       setImmediate(look);
     }
+    due.clear();
   };
 }

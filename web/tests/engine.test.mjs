@@ -297,6 +297,7 @@ test("Node's Dawn is asked later, but at once while it spins, which a CPU device
       await soon();
       assert.deepEqual(looks, []);
       spin(true);
+      spin(true); // moves nothing forward twice
       globalThis.setImmediate((name) => looks.push(name), "spinning");
       await soon();
       assert.deepEqual(looks, onCPU ? [] : ["due", "spinning"]);

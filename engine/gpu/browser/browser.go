@@ -92,13 +92,7 @@ func (d *device) Info() gpu.AdapterInfo { return d.info }
 func (d *device) Limits() gpu.Limits { return d.checks.Limits }
 
 // Spin implements gpu.Spinner, for what stands in for a browser and has to look for finished work itself.
-func (d *device) Spin(on bool) {
-	if on {
-		jsSpin(1)
-	} else {
-		jsSpin(0)
-	}
-}
+func (d *device) Spin(on bool) { jsSpin(on) }
 
 // usable returns why the device cannot be used any more.
 func (d *device) usable() error {

@@ -10,7 +10,7 @@ import "unsafe"
 func jsRequest(token uint32)
 
 //go:wasmimport qwgpu spin
-func jsSpin(on uint32)
+func jsSpin(on bool)
 
 //go:wasmimport qwgpu close
 func jsClose(dev uint32)
