@@ -119,7 +119,7 @@ fault("a connection that breaks is taken up where it broke", async ({ server, ta
   let breaks = 2;
   server.faults.set(second, (response, body, from) => {
     if (breaks-- <= 0) return false;
-    response.write(body.subarray(0, 200_000), () => setTimeout(() => response.destroy(), 100));
+    response.write(body.subarray(0, 200_000), () => setTimeout(() => response.destroy(), 1000));
     return true;
   });
   const p = await load(await tab());
