@@ -24,8 +24,15 @@ import (
 // ErrClosed is wrapped by every call on a closed device or on an object of one.
 var ErrClosed = errors.New("browser: device is closed")
 
+// Device is a gpu.Device with the optional interfaces of this one, which an embedded gpu.Device would hide.
+type Device interface {
+	gpu.Device
+	gpu.AsyncCompiler
+	gpu.Spinner
+}
+
 // Open asks for the high-performance adapter and a device with all its limits.
-func Open() (gpu.Device, error) {
+func Open() (Device, error) {
 	if err := install(); err != nil {
 		return nil, err
 	}
