@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 // Opaque handles. The WebGPU C types that cross here are one pointer each.
 typedef void (*error_cb)(int type, const char *message, void *user);
@@ -191,6 +192,11 @@ int qw_poll(void *device, qw_error *err) {
 	polling p = {device, 0};
 	if (!qw_guarded(poll, &p)) fatal(err, "waiting for the device failed");
 	return p.empty;
+}
+
+void qw_nap(int64_t nanoseconds) {
+	struct timespec t = {0, (long)nanoseconds};
+	nanosleep(&t, NULL);
 }
 
 void qw_destroy_buffer(void *buffer) { wgpuBufferDestroy(buffer); }

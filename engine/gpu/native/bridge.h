@@ -50,6 +50,7 @@ int qw_read(void *device, void *buffer, void *dst, size_t size, qw_error *err);
 void qw_unmap(void *device, void *buffer, qw_error *err);
 // qw_poll looks for what is done, and tells whether the queue is empty. It does not wait: see device.await.
 int qw_poll(void *device, qw_error *err);
+void qw_nap(int64_t nanoseconds); // below a second
 void qw_destroy_buffer(void *buffer);
 
 // Scopes for memory and internal errors around calls of the Go binding, which opens only a validation scope.

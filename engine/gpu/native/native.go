@@ -243,22 +243,31 @@ func (d *device) flushLocked() error {
 	return d.takeError(&caught)
 }
 
-// pause is how long to wait until the next look at what is under way: half of what is left until it is expected, which may be wrong; behind that,
-// and where expected is zero, a share of the time waited.
+// pause is how long to wait until the next look at what is under way: seven eighths of what is left until it is expected, which may be wrong;
+// behind that, an eighth of how late it is; where expected is zero, a small share of the time waited.
 func pause(now, begin, expected time.Time) time.Duration {
 	const (
-		share    = 32
 		shortest = 20 * time.Microsecond
 		longest  = time.Millisecond
-		farthest = 8 * time.Millisecond // from the next look, where it is expected still later
+		farthest = 16 * time.Millisecond // from the next look, where it is expected still later
 	)
-	if left := expected.Sub(now); left > 0 {
-		return min(max(left/2, shortest), farthest)
+	switch left := expected.Sub(now); {
+	case left > 0:
+		return min(max(left-left/8, shortest), farthest)
+	case expected.After(begin):
+		return min(max(-left/8, shortest), longest)
 	}
-	if expected.After(begin) {
-		begin = expected
+	return min(max(now.Sub(begin)/32, shortest), longest)
+}
+
+// rest sleeps. Go sleeps up to a millisecond longer than asked for, and wakes several threads for it; a system's sleep keeps the processor
+// from other goroutines.
+func rest(d time.Duration) {
+	if d < 2*time.Millisecond {
+		C.qw_nap(C.int64_t(d))
+	} else {
+		time.Sleep(d)
 	}
-	return min(max(now.Sub(begin)/share, shortest), longest)
 }
 
 // Spin implements gpu.Spinner. A CPU device needs the processors itself.
@@ -277,7 +286,7 @@ func (d *device) await(expected time.Time, done func() bool, caught *C.qw_error)
 			runtime.Gosched()
 			continue
 		}
-		time.Sleep(pause(time.Now(), begin, expected))
+		rest(pause(time.Now(), begin, expected))
 	}
 }
 

@@ -200,8 +200,6 @@ func (d *device) abandon(s *stagingBuffer) {
 // waitFor polls until s is mapped, which is expected at a time that may be zero, or the device is closed. One goroutine polls at a time,
 // always for the oldest readback, which everybody else's waits for too; then the others look again.
 func (d *device) waitFor(s *stagingBuffer, expected time.Time) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	for {
 		d.waiting.Lock()
 		d.mu.Lock()
