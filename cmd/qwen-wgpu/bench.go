@@ -3,6 +3,8 @@ package main
 // bench: prefill and decode rates beside the read roofline of the same device, and what they cost in time and memory.
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/qwen-wgpu/qwen-wgpu/engine"
@@ -35,7 +37,7 @@ cached keys and values that a token reads, the rate at which they were read, and
 measured on the same device in the same run; for prefill TFLOP/s, 2 * parameters * tokens / time; and the processor time
 of this program for a token. Above and below the table: the time to load the model, device memory by what it is for, and
 the most memory that this program had. --csv has one line a test with all of it, --json also every repetition, profiles and
-tunings.`,
+tunings. What was measured before an interrupt or an error is printed all the same.`,
 		Example: `  qwen-wgpu bench --model qwen3-0.6b-q8 -p 512,2048 -n 128 -d 0,4096 -r 5
   qwen-wgpu bench --synth qwen3-4b --dtype q4 --profile`,
 		Args: cobra.NoArgs,
@@ -52,16 +54,17 @@ tunings.`,
 				}
 			}
 			rep, err := f.run(cmd)
-			if err != nil {
+			if err != nil && (rep == nil || len(rep.Rows) == 0) {
 				return err
 			}
+			write := rep.print
 			switch {
 			case asJSON:
-				return rep.printJSON(cmd.OutOrStdout())
+				write = rep.printJSON
 			case asCSV:
-				return rep.printCSV(cmd.OutOrStdout())
+				write = rep.printCSV
 			}
-			return rep.print(cmd.OutOrStdout())
+			return errors.Join(err, write(cmd.OutOrStdout()))
 		},
 	}
 	f.add(cmd)
@@ -129,7 +132,7 @@ func (f *benchFlags) contextTokens() int {
 	return deepest + longest
 }
 
-// run measures everything.
+// run measures everything. With an error it gives the report of the tests before.
 func (f *benchFlags) run(cmd *cobra.Command) (*benchReport, error) {
 	if f.context == 0 {
 		f.context = f.contextTokens()
@@ -163,19 +166,21 @@ func (f *benchFlags) run(cmd *cobra.Command) (*benchReport, error) {
 		}
 	}
 	for _, d := range f.depths {
-		if err := f.runAt(cmd, e, rep, d); err != nil {
-			return nil, err
+		if err = f.runAt(cmd, e, rep, d); err != nil {
+			break
 		}
 	}
 	rep.PeakBytes = peakMemory()
-	return rep, nil
+	return rep, err
 }
 
 // runAt measures behind depth tokens.
 func (f *benchFlags) runAt(cmd *cobra.Command, e *opened, rep *benchReport, depth int) error {
 	var passes []int
 	add := func(row engine.BenchRow, err error) error {
-		rep.Rows = append(rep.Rows, row)
+		if err == nil {
+			rep.Rows = append(rep.Rows, row)
+		}
 		return err
 	}
 	for _, p := range f.prompts {

@@ -69,6 +69,17 @@ func TestBenchCPU(t *testing.T) {
 	}
 }
 
+// What was measured before an error is printed.
+func TestBenchPartly(t *testing.T) {
+	model := goldentest.RandomModel(t, 1, weights.Q4)
+	for _, format := range []string{"--csv=false", "--csv", "--json"} {
+		r := run(t, "", "bench", "--model", model, "--device", "cpu", "--context", "8", "-p", "3,50", "-n", "0", "-r", "1", format)
+		if r.code != 1 || !strings.Contains(r.out, "pp3") || strings.Contains(r.out, "pp50") || !strings.Contains(r.err, "the context holds 8") {
+			t.Errorf("%s: exit status %d, stdout %q, stderr %q", format, r.code, r.out, r.err)
+		}
+	}
+}
+
 func TestBenchUsage(t *testing.T) {
 	for _, c := range []struct {
 		want, args []string

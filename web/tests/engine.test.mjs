@@ -203,8 +203,7 @@ test("Node: cost and memory of 2000 tokens at 28 layers", async (t) => {
     const { ids: answer } = await generate(2000);
     const after = await engine.request("stats");
 
-    // All WebGPU calls of 200 tokens, in the run of several with the fewest submissions: while the machine is busy with other things a
-    // token takes longer, and fewer of them a submission.
+    // All WebGPU calls of 200 tokens, in the run of several with the fewest submissions.
     let device, counts, passes; // passes of calls
     const methods = [[GPUDevice, "createCommandEncoder"], [GPUCommandEncoder, "beginComputePass"], [GPUComputePassEncoder, "setPipeline"],
       [GPUComputePassEncoder, "setBindGroup"], [GPUComputePassEncoder, "dispatchWorkgroups"], [GPUComputePassEncoder, "end"], [GPUCommandEncoder, "copyBufferToBuffer"],
@@ -222,8 +221,9 @@ test("Node: cost and memory of 2000 tokens at 28 layers", async (t) => {
     const runs = [];
     for (let i = 0; i < 5; i++) {
       [counts, passes] = [{}, []];
+      const began = performance.now();
       await generate(200);
-      runs.push({ counts, passes });
+      runs.push({ counts, passes, step: (performance.now() - began) / 200 });
     }
     const least = runs.reduce((a, b) => (b.counts.submit < a.counts.submit ? b : a));
     methods.forEach(([type, name], i) => (type.prototype[name] = originals[i]));
@@ -248,17 +248,20 @@ test("Node: cost and memory of 2000 tokens at 28 layers", async (t) => {
       await measure("engine", () => generate(200));
       await measure("calls", replay);
     }
-    console.log(JSON.stringify({ tokens: answer.length, best, counts: least.counts, heap: after.heapBytes - before.heapBytes, wasm: after.wasmBytes - before.wasmBytes }));
+    console.log(JSON.stringify({ tokens: answer.length, best, counts: least.counts, step: least.step, heap: after.heapBytes - before.heapBytes, wasm: after.wasmBytes - before.wasmBytes }));
     process.exit(0);`;
   const measured = JSON.parse(execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
   t.diagnostic(JSON.stringify(measured));
   assert.equal(measured.tokens, 2000);
   assert.ok(measured.heap < 16 << 10, `${measured.heap} bytes more are in use after 2000 tokens`);
   assert.ok(measured.wasm <= 512 << 10, `wasm memory grew by ${measured.wasm} bytes`); // the collector's slack
-  const { counts, best } = measured;
+  const { counts, best, step } = measured;
   const dispatches = 200 * (5 * 28 + 4); // embed, lm_head and two of sampling
   assert.ok(counts.dispatchWorkgroups <= dispatches + 200, `${counts.dispatchWorkgroups} dispatches, ${dispatches} are enough for 200 tokens`); // and the prompt's
-  assert.ok(counts.submit <= 200 / 8, `${counts.submit} submissions for 200 tokens`);
+  // A submission is what takes 8 ms, which are fewer tokens while the machine is busy with other things; the prompt's is one, the first few
+  // are of 1, 2, 4, ... tokens, and steps do not all take as long.
+  const most = 8 + (1.25 * 200) / Math.min(8 / step, 32);
+  assert.ok(counts.submit <= most, `${counts.submit} submissions for 200 tokens of ${step} ms, ${most} are enough`);
   // So it is below 0.5 ms wherever the calls alone take less than 0.4.
   assert.ok(best.engine - best.calls < 0.1, `${best.engine} ms for each token, of which the WebGPU calls alone take ${best.calls}`);
 });
