@@ -1,5 +1,5 @@
 // In front of layer_products' o_proj: the layer's attention. To a short context one workgroup attends with a query head (SPLITS is 1); else each
-// with some heads to one of SPLITS splits, which are handed on and combined.
+// with some or all query heads of a KV head to one of SPLITS splits, which are handed on and combined.
 // 6 step_state u32       [1] position of the token; from PAGE_TABLE on: physical page numbers
 // 7 rope       vec2<f32> [positions, HEAD_DIM/2] cos, sin
 // 8 k_cache    Kv8       of each layer [pages, NUM_KV_HEADS, PAGE_SIZE, HEAD_PAD]

@@ -65,22 +65,24 @@ func AttendRounds(n int) (restore func()) {
 	return func() { attendRounds = old }
 }
 
-// ManyPerHead sets from which position on attention is a dispatch of its own where it is in front of shorter contexts' products, for runners
-// that are made until the returned function is called.
+// ManyPerHead sets from which position on a context is long, for runners that are made until the returned function is called.
 func ManyPerHead(n int) (restore func()) {
 	old := manyPerHead
 	manyPerHead = n
 	return func() { manyPerHead = old }
 }
 
-// LongProductsKey is where a tuning has the shape behind attention in a dispatch of its own.
+// LongProductsKey is where a tuning has the shape of long contexts.
 func (r *Runner) LongProductsKey() string { return r.longProductsKey() }
 
-// LongProducts is the shape behind attention in a dispatch of its own.
+// LongProducts is the shape of long contexts.
 func (r *Runner) LongProducts() MatvecShape { return tunedProducts(r.products.long) }
 
-// TuneLong tries spreads behind attention in a dispatch of its own, for layer_products in one workgroup of 256 threads that attends in shorter
-// contexts. It returns its shape and the one for longer contexts.
+// AttendsWide tells whether layer_products attends at position pos with all query heads of a KV head in a workgroup.
+func (r *Runner) AttendsWide(pos int) bool { return r.products.attends(pos) == inWideSplits }
+
+// TuneLong tries shapes for long contexts, for layer_products in one workgroup of 256 threads. It returns its shape and the one for long
+// contexts.
 func (r *Runner) TuneLong() (shape, long MatvecShape, rows []TuneRow, err error) {
 	p, err := r.recordProducts(shaders.ProductsShape{Groups: 1, Workgroup: 256, Loads: 2, Team: 4})
 	if err != nil {

@@ -323,21 +323,24 @@ func (s *shape) placeOf(layer int) int {
 	return s.projectionsOf(0) + roundUp(s.QDim()+2*s.KVDim(), bindAlignment/4) + layer*(s.handedQKV()+roundUp(s.QDim()+2*s.KVDim(), bindAlignment/4))
 }
 
-// runSplits is in how many splits layer_products attends with so many workgroups: at most as many as come to a workgroup each.
-func (s *shape) runSplits(groups int) int {
+// runSplits is in how many splits layer_products attends with so many workgroups, of qTile query heads each: at most as many as come to a
+// workgroup each.
+func (s *shape) runSplits(groups, qTile int) int {
 	n := 2
-	for 2*n*s.NumKeyValueHeads*s.qTiles(s.runQTile()) <= min(groups, maxRunGroups) {
+	for 2*n*s.NumKeyValueHeads*s.qTiles(qTile) <= min(groups, maxRunGroups) {
 		n *= 2
 	}
 	return n
 }
 
-// runQTile is how many query heads a workgroup of those has.
+// runQTile is how many query heads a workgroup of those has, wideQTile in long contexts.
 func (s *shape) runQTile() int { return min(s.qTile, maxRunQTile) }
+
+func (s *shape) wideQTile() int { return min(s.qTile, pipelinedQTile) }
 
 // handedQKV is where in a layer's place the next one's q, k and v are, on a binding boundary, behind attention in as many splits as it may have.
 func (s *shape) handedQKV() int {
-	return roundUp(2*s.HiddenSize+s.IntermediateSize+s.QDim()+s.runSplits(maxRunGroups)*(s.QDim()+2*s.NumAttentionHeads), bindAlignment/4)
+	return roundUp(2*s.HiddenSize+s.IntermediateSize+s.QDim()+s.runSplits(maxRunGroups, s.wideQTile())*(s.QDim()+2*s.NumAttentionHeads), bindAlignment/4)
 }
 
 // projectionsOf is where in the exchange a layer's q, k and v are.

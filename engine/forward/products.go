@@ -19,11 +19,11 @@ import (
 // layerProducts are the recorded dispatches of one shape.
 type layerProducts struct {
 	shape shaders.ProductsShape // Apart where the device cannot attend in it
-	// Of neighbouring layers, with attention: of a workgroup a head, to at most wholeTo positions, and in splits, to at most splitsTo, which
-	// is nil until it is used. Not with Apart.
-	whole, inSplits   []dispatch
-	wholeTo, splitsTo int
-	trial             dispatch // whole, of layer 0 alone
+	// Of neighbouring layers, with attention: of a workgroup a head, to at most wholeTo positions, in splits, to at most splitsTo, and, where
+	// long is not Apart, in splits of all query heads of a KV head to more. The last two are nil until they are used. Not with Apart.
+	whole, inSplits, inWideSplits []dispatch
+	wholeTo, splitsTo             int
+	trial                         dispatch // whole, of layer 0 alone
 	// Otherwise, by layer, in the shape long: behind attention in up to fusedSplits splits, and in more; what is not timed is nil until it is used.
 	few, many []dispatch
 	long      shaders.ProductsShape
@@ -36,6 +36,7 @@ const (
 	apart attending = iota // not at all
 	whole
 	inSplits
+	inWideSplits
 )
 
 const (
@@ -44,17 +45,18 @@ const (
 
 	unsetWord    = 0x7fc0a5a5
 	maxRunGroups = 128 // workgroups that attend in splits
-	maxRunQTile  = 2   // query heads of a workgroup, at most: with four the kernel outgrows the instruction cache of a large GPU, and registers
+	maxRunQTile  = 2   // query heads of a workgroup, at most, unless the context is long: with four most shapes outgrow the instruction cache of a large GPU
+	wideThreads  = 512 // of a workgroup that attends with more, at most: it takes 128 registers a thread
 	manyThreads  = 768 // of a workgroup: with more, attention may have too few registers to be worth having in front
 
 	layerWords = 64 // of a layer in layers, see layer_products.wgsl
 )
 
-// productsName is layer_products among the names of decodeMatvecs, longProductsName that of contexts behind which attention is a dispatch of
-// its own, where it is in front of shorter ones.
+// productsName is layer_products among the names of decodeMatvecs, longProductsName that of contexts from manyPerHead positions on, where it
+// has a shape of its own for them: see attendsWide.
 const (
 	productsName     = "layer_products"
-	longProductsName = "layer_products behind attention"
+	longProductsName = "layer_products of long contexts"
 )
 
 // canFuse tells whether the device can take all matrices of a layer in one dispatch.
@@ -208,9 +210,11 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 		}
 	}
 	p := &layerProducts{shape: shape}
-	attend, ok := r.attendOptions(shape, 1)
+	attend, ok := r.attendOptions(shape, 1, 1)
 	p.shape.Apart = shape.Apart || !ok
-	if p.long = p.shape; p.shape.Apart {
+	p.long = p.shape
+	p.long.Apart = true
+	if p.shape.Apart {
 		p.few, err = r.recordLayers(opt)
 		return p, err
 	}
@@ -224,7 +228,7 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 
 // recordRest records what a shape needs besides that which tuning times.
 func (r *Runner) recordRest(p *layerProducts) (err error) {
-	if p.many != nil || p.inSplits != nil {
+	if p.many != nil || p.inSplits != nil || p.inWideSplits != nil {
 		return nil
 	}
 	inSplits, splitsTo := r.attendsInSplits(p.shape)
@@ -233,7 +237,37 @@ func (r *Runner) recordRest(p *layerProducts) (err error) {
 			return err
 		}
 	}
+	if wide, ok := r.attendsWide(p.long); ok {
+		p.inWideSplits, err = r.recordRuns(wide)
+		return err
+	}
 	return r.recordLong(p)
+}
+
+// recordWide records layer_products with attention of wide splits in front, for contexts of any length; nil: it does not fit the device.
+func (r *Runner) recordWide(shape shaders.ProductsShape) (*layerProducts, error) {
+	_, shape, ok := r.productsOptions(shape)
+	wide, fits := r.attendsWide(shape)
+	if !ok || !fits {
+		return nil, nil
+	}
+	p := &layerProducts{shape: shape, long: shape}
+	var err error
+	if p.inWideSplits, err = r.recordRuns(wide); err != nil {
+		return nil, err
+	}
+	p.trial, err = r.recordRun(wide, 0, len(r.layers))
+	return p, err
+}
+
+// attendsWide gives the options with which layer_products attends to a long context, all query heads of a KV head to a workgroup; ok is false
+// when it does not, and attention is a dispatch of its own. One dispatch costs the processor less, and the GPU about as much.
+func (r *Runner) attendsWide(shape shaders.ProductsShape) (opt shaders.Options, ok bool) {
+	s := &r.shape
+	if shape.Apart || shape.Workgroup > wideThreads || s.qTile > s.wideQTile() {
+		return opt, false
+	}
+	return r.attendOptions(shape, s.runSplits(shape.Groups, s.wideQTile()), s.wideQTile())
 }
 
 // attendsInSplits gives the options with which layer_products attends in splits, and to how many positions; 0: not at all.
@@ -241,7 +275,8 @@ func (r *Runner) attendsInSplits(shape shaders.ProductsShape) (opt shaders.Optio
 	if shape.Apart {
 		return opt, 0
 	}
-	opt, ok := r.attendOptions(shape, r.shape.runSplits(shape.Groups))
+	tile := r.shape.runQTile()
+	opt, ok := r.attendOptions(shape, r.shape.runSplits(shape.Groups, tile), tile)
 	switch {
 	case !ok:
 		return opt, 0
@@ -251,7 +286,7 @@ func (r *Runner) attendsInSplits(shape shaders.ProductsShape) (opt shaders.Optio
 	return opt, manyPerHead
 }
 
-// hasLong tells whether the products of a shape attend in shorter contexts alone: those of longer ones have a shape of their own.
+// hasLong tells whether the products of longer contexts have a shape of their own.
 func (r *Runner) hasLong(shape shaders.ProductsShape) bool {
 	_, positions := r.attendsInSplits(shape)
 	return !shape.Apart && positions < math.MaxInt
@@ -325,6 +360,8 @@ func (p *layerProducts) attends(pos int) attending {
 		return whole
 	case pos < p.splitsTo:
 		return inSplits
+	case p.inWideSplits != nil:
+		return inWideSplits
 	}
 	return apart
 }
@@ -356,9 +393,9 @@ func (r *Runner) productsOptions(shape shaders.ProductsShape) (opt shaders.Optio
 	return opt, filled, ok && (!shape.Halves || r.halves())
 }
 
-// attendOptions are the kernel's with attention to so many splits in front, in a shape that productsOptions has filled in; ok is false when
-// the device has too few buffers or too little memory for it.
-func (r *Runner) attendOptions(shape shaders.ProductsShape, splits int) (opt shaders.Options, ok bool) {
+// attendOptions are the kernel's with attention in front, of qTile query heads to a workgroup and so many splits, in a shape that
+// productsOptions has filled in; ok is false when the device has too few buffers or too little memory for it.
+func (r *Runner) attendOptions(shape shaders.ProductsShape, splits, qTile int) (opt shaders.Options, ok bool) {
 	s, limits := &r.shape, r.dev.Limits()
 	if !r.hasBuffers(attendBuffers) {
 		return opt, false
@@ -370,11 +407,8 @@ func (r *Runner) attendOptions(shape shaders.ProductsShape, splits int) (opt sha
 	}
 	maps.Copy(opt.Consts, map[string]uint32{
 		"HIDDEN": uint32(s.HiddenSize), "INTERMEDIATE": uint32(s.IntermediateSize), "QKV_AT": uint32(s.handedQKV()), "ALL_VECS": uint32(r.longestRun() * layerWords / 4),
-		"SPLITS": uint32(splits), "Q_TILE": 1, "Q_TILES": uint32(s.qTiles(1)), "PIPELINED": 0,
+		"SPLITS": uint32(splits), "Q_TILE": uint32(qTile), "Q_TILES": uint32(s.qTiles(qTile)), "PIPELINED": uint32(min(splits-1, 1)),
 	})
-	if splits > 1 {
-		opt.Consts["Q_TILE"], opt.Consts["Q_TILES"], opt.Consts["PIPELINED"] = uint32(s.runQTile()), uint32(s.qTiles(s.runQTile())), 1
-	}
 	_, ok = shape.AddTo(&opt, s.products(), int(limits.MaxWorkgroupStorageBytes), 0)
 	return opt, ok
 }
@@ -420,8 +454,10 @@ func (r *Runner) restoreProducts() error {
 	}
 	if r.hasLong(p.shape) {
 		long := productsShape(r.tuned[r.longProductsKey()])
-		if _, filled, ok := r.productsOptions(long); ok && long.Apart {
-			p.long = filled
+		if _, filled, ok := r.productsOptions(long); ok {
+			if _, wide := r.attendsWide(filled); wide || long.Apart {
+				p.long = filled
+			}
 		}
 	}
 	return r.useProducts(p)
@@ -482,12 +518,12 @@ type productCandidate struct {
 // spreadTrials says how many other spreads of each product tuning tries, the product first that reads most.
 var spreadTrials = []struct{ product, trials int }{{1, 6}, {2, 5}, {3, 4}, {0, 5}}
 
-// longTrials are those for contexts behind which attention is a dispatch of its own: of the product that combines its splits, and of the largest.
+// longTrials are those for long contexts: of the product that combines the splits of attention in a dispatch of its own, and of the largest.
 var longTrials = []struct{ product, trials int }{{0, 5}, {1, 4}}
 
 var (
 	attendRounds     = 2    // of attention of a workgroup a head: longer contexts are faster in splits
-	manyPerHead      = 6144 // positions from which on, with more than maxRunQTile query heads a KV head, attention that reads less is faster in dispatches of its own
+	manyPerHead      = 6144 // positions from which on, with more than maxRunQTile query heads a KV head, attention that reads less is faster
 	maxProductGroups = 4096
 	fuseOnCPU        = false // for tests
 )
@@ -510,7 +546,7 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 		return nil, nil, err
 	}
 	r.numProcessors = groups
-	choices, err := r.addProducts([]*layerProducts{nil}, r.productStarts(groups), want)
+	choices, err := r.addProducts([]*layerProducts{nil}, r.productStarts(groups), r.recordProducts, want)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -531,22 +567,52 @@ func (r *Runner) tuneProducts(rounds int) (*layerProducts, []TuneRow, error) {
 	return best, append(rows, more...), err
 }
 
-// tuneLong finds the spreads that are fastest behind attention of many splits in a dispatch of its own, where best attends in front of the
-// products only in shorter contexts: what is as fast there may cost a tenth here. A row's time is that of a step without lm_head, whose
-// attention has nothing to read.
+// recordShape is recordProducts or recordWide.
+type recordShape func(shape shaders.ProductsShape) (*layerProducts, error)
+
+// tuneLong finds the shape of long contexts, where best has another for them: what is as fast in short ones may cost a tenth here. Attention is a
+// dispatch of its own, or in front of the products where that is faster. A row's time is that of a step without lm_head, whose attention has
+// nothing to read.
 func (r *Runner) tuneLong(best *layerProducts, want []float32, rounds int) (rows []TuneRow, err error) {
 	if !r.hasLong(best.shape) {
 		return nil, nil
 	}
-	apart := best.shape
+	apart, wide := best.shape, best.shape
 	apart.Apart = true
-	choices, err := r.addProducts(nil, []shaders.ProductsShape{apart}, want)
+	var choices []*layerProducts
+	for _, start := range []struct {
+		record recordShape
+		shape  shaders.ProductsShape
+	}{{r.recordProducts, apart}, {r.recordWide, wide}} {
+		fastest, more, err := r.refineLong(start.record, start.shape, want, rounds)
+		rows = append(rows, more...)
+		if err != nil {
+			return rows, err
+		}
+		if fastest != nil {
+			choices = append(choices, fastest)
+		}
+	}
+	if len(choices) == 0 {
+		return rows, nil
+	}
+	fastest, more, err := r.timeLong(choices, rounds)
+	rows = append(rows, more...)
+	if fastest != nil {
+		best.long = fastest.shape
+	}
+	return rows, err
+}
+
+// refineLong tries other spreads of a shape of long contexts, product by product; nil: it does not fit the device, or a wait was given up.
+func (r *Runner) refineLong(record recordShape, shape shaders.ProductsShape, want []float32, rounds int) (fastest *layerProducts, rows []TuneRow, err error) {
+	choices, err := r.addProducts(nil, []shaders.ProductsShape{shape}, record, want)
 	if len(choices) == 0 || err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, t := range longTrials {
-		if choices, err = r.addProducts(choices[:1], r.alternatives(choices[0].shape, t.product, t.trials), want); err != nil {
-			return rows, err
+		if choices, err = r.addProducts(choices[:1], r.alternatives(choices[0].shape, t.product, t.trials), record, want); err != nil {
+			return nil, rows, err
 		}
 		err = r.inParallel(func() error {
 			for _, p := range choices {
@@ -557,20 +623,25 @@ func (r *Runner) tuneLong(best *layerProducts, want []float32, rounds int) (rows
 			return nil
 		})
 		if err != nil {
-			return rows, err
+			return nil, rows, err
 		}
-		fastest, timed, err := r.timeProducts(choices, rounds, r.shape.longSplits())
-		for i := range timed {
-			timed[i].Kernel = longProductsName
-		}
-		rows = append(rows, timed...)
+		fastest, more, err := r.timeLong(choices, rounds)
+		rows = append(rows, more...)
 		if fastest == nil || err != nil {
-			return rows, err
+			return nil, rows, err
 		}
 		choices = []*layerProducts{fastest}
 	}
-	best.long = choices[0].shape
-	return rows, nil
+	return choices[0], rows, nil
+}
+
+// timeLong is timeProducts for long contexts.
+func (r *Runner) timeLong(choices []*layerProducts, rounds int) (*layerProducts, []TuneRow, error) {
+	fastest, rows, err := r.timeProducts(choices, rounds, r.shape.longSplits())
+	for i := range rows {
+		rows[i].Kernel = longProductsName
+	}
+	return fastest, rows, err
 }
 
 // alternatives are at most n shapes like s with other spreads of a product.
@@ -602,7 +673,7 @@ func (p *layerProducts) onTrack(other *layerProducts) bool {
 // for loads, then variants of the fastest; nil: a wait was given up.
 func (r *Runner) refineProducts(tracks []*layerProducts, want []float32, rounds int) (best *layerProducts, rows []TuneRow, err error) {
 	try := func(shapes []shaders.ProductsShape) (choices []*layerProducts, timed []TuneRow, err error) {
-		if choices, err = r.addProducts(tracks[:len(tracks):len(tracks)], shapes, want); err != nil {
+		if choices, err = r.addProducts(tracks[:len(tracks):len(tracks)], shapes, r.recordProducts, want); err != nil {
 			return nil, nil, err
 		}
 		best, timed, err = r.timeProducts(choices, rounds, 1)
@@ -660,12 +731,12 @@ func fastestProducts(choices []*layerProducts, rows []TuneRow, wanted func(*laye
 	return best
 }
 
-// addProducts adds those shapes to choices that the device can run, all at the same time, and that are none of them.
-func (r *Runner) addProducts(choices []*layerProducts, shapes []shaders.ProductsShape, want []float32) ([]*layerProducts, error) {
+// addProducts adds those shapes to choices, as record gives them, that the device can run, all at the same time, and that are none of them.
+func (r *Runner) addProducts(choices []*layerProducts, shapes []shaders.ProductsShape, record recordShape, want []float32) ([]*layerProducts, error) {
 	var recorded []*layerProducts
 	err := r.inParallel(func() error {
 		for _, shape := range shapes {
-			p, err := r.recordProducts(shape)
+			p, err := record(shape)
 			if err != nil {
 				return err
 			}

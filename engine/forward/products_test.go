@@ -215,7 +215,7 @@ func TestLayerProductsDamaged(t *testing.T) {
 	}
 }
 
-// Contexts behind which attention is a dispatch of its own have a shape of their own where it is in front of shorter ones.
+// Long contexts have a shape of their own, with attention in a dispatch of its own or in front.
 func TestLongProducts(t *testing.T) {
 	dev := testdevice.Open(t)
 	if dev.Limits().MaxStorageBuffersPerStage < 9 {
@@ -223,7 +223,8 @@ func TestLongProducts(t *testing.T) {
 	}
 	defer forward.Splitting(7, 30, 8)()
 	defer forward.AttendRounds(0)()
-	defer forward.ManyPerHead(50)()
+	const from = 50
+	defer forward.ManyPerHead(from)()
 	config := goldentest.RandomConfig(33)
 	config.NumHiddenLayers, config.HiddenSize, config.IntermediateSize = 2, 256, 512
 	config.NumAttentionHeads, config.NumKeyValueHeads = 8, 2
@@ -236,38 +237,45 @@ func TestLongProducts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried, chosen := map[string]bool{}, false
+	tried, chosen := map[bool]map[string]forward.MatvecShape{true: {}, false: {}}, false
 	for _, row := range rows {
-		tried[row.MatvecShape.String()] = true
+		tried[row.Apart][row.MatvecShape.String()] = row.MatvecShape
 		chosen = chosen || row.Chosen && row.MatvecShape == long
-		if !row.Apart || row.Kernel == "layer_products" || row.Seconds <= 0 {
+		if row.Kernel == "layer_products" || row.Seconds <= 0 {
 			t.Errorf("tried %s as %v, %g s", row.Kernel, row.MatvecShape, row.Seconds)
 		}
 	}
-	if shape.Apart || len(tried) < 2 || !chosen {
+	if shape.Apart || len(tried[true]) < 2 || len(tried[false]) < 2 || !chosen {
 		t.Errorf("%v for short contexts; kept %v of %v for long ones", shape, long, tried)
 	}
-	other := long // whatever was the fastest
-	for _, row := range rows {
-		if row.MatvecShape != long {
-			other = row.MatvecShape
+	opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): shape}
+	for apart, shapes := range tried {
+		var other forward.MatvecShape
+		for _, s := range shapes {
+			if other = s; s != long { // whatever was the fastest
+				break
+			}
+		}
+		opt.Tuning[plain.LongProductsKey()] = other
+		fused := open(t, dev, dir, opt)
+		if !fused.UsesProducts() || fused.LongProducts() != other || fused.AttendsWide(from) == apart || fused.AttendsWide(from-1) {
+			t.Fatalf("in a long context %v is used, wide %v, want %v", fused.LongProducts(), fused.AttendsWide(from), other)
+		}
+		if rel, text := goldentest.Diff(want, longAndShort(t, fused, ids), len(ids)+9); rel > 2e-5 {
+			t.Errorf("%v: logits differ from five dispatches': %s", other, text)
+		}
+		if !maps.Equal(fused.Tuning(), opt.Tuning) {
+			t.Errorf("tuning %v, want %v", fused.Tuning(), opt.Tuning)
 		}
 	}
-	opt.Tuning = map[string]forward.MatvecShape{plain.ProductsKey(): shape, plain.LongProductsKey(): other}
-	fused := open(t, dev, dir, opt)
-	if !fused.UsesProducts() || fused.LongProducts() != other {
-		t.Fatalf("behind a long context %v is used, want %v", fused.LongProducts(), other)
-	}
-	if rel, text := goldentest.Diff(want, longAndShort(t, fused, ids), len(ids)+9); rel > 2e-5 {
-		t.Errorf("logits differ from five dispatches': %s", text)
-	}
-	if !maps.Equal(fused.Tuning(), opt.Tuning) {
-		t.Errorf("tuning %v, want %v", fused.Tuning(), opt.Tuning)
-	}
-	for _, damaged := range []forward.MatvecShape{{}, shape, {Groups: -1, Workgroup: 64, Apart: true}} {
+	apart := shape
+	apart.Apart = true
+	wide := shape
+	wide.Workgroup = 1024
+	for _, damaged := range []forward.MatvecShape{{}, wide, {Groups: -1, Workgroup: 64, Apart: true}} {
 		opt.Tuning[plain.LongProductsKey()] = damaged
-		if r := open(t, dev, dir, opt); r.LongProducts() != shape {
-			t.Errorf("with a damaged shape %v is used behind a long context, want %v", r.LongProducts(), shape)
+		if r := open(t, dev, dir, opt); r.LongProducts() != apart {
+			t.Errorf("with a damaged shape %v is used in a long context, want %v", r.LongProducts(), apart)
 		}
 	}
 }

@@ -139,7 +139,7 @@ func (r *Runner) uses(n passSize, start int) map[gpu.BindGroup]kernelUse {
 				}
 				all.bytes += use.bytes
 			}
-			for _, runs := range [][]dispatch{p.whole, p.inSplits} {
+			for _, runs := range [][]dispatch{p.whole, p.inSplits, p.inWideSplits} {
 				if runs != nil {
 					uses[runs[j].group] = all
 				}

@@ -179,6 +179,8 @@ func (r *Runner) layersOf(n passSize, products *layerProducts) (all []dispatch) 
 		return products.whole
 	case inSplits:
 		return products.inSplits
+	case inWideSplits:
+		return products.inWideSplits
 	}
 	for i := range r.layers {
 		all = slices.Concat(all, r.bare[i].in(n.splits), products.behind(i, n.splits))

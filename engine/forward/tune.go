@@ -122,7 +122,7 @@ func (r *Runner) Tune(rounds int) ([]TuneRow, error) {
 	delete(r.tuned, r.longProductsKey())
 	if r.fuses() {
 		r.tuned[r.productsKey()] = products.tuned()
-		if products != nil && products.long != products.shape {
+		if products != nil && r.hasLong(products.shape) {
 			r.tuned[r.longProductsKey()] = tunedProducts(products.long)
 		}
 	}

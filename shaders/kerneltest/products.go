@@ -24,9 +24,10 @@ type productsCase struct {
 	halves                        bool
 	ahead                         shaders.Ahead
 	together                      bool
-	// With attention in front: to start+1 positions, in so many splits, in layers layers.
+	// With attention in front: to start+1 positions, in so many splits, in layers layers; wide: of up to four query heads a workgroup.
 	kv            string
 	start, layers int
+	wide          bool
 }
 
 const (
@@ -104,6 +105,8 @@ var productsCases = []productsCase{
 	{weight: "q8", heads: 3, headDim: 128, hidden: 64, inter: 96, kvHeads: 1, workgroup: 512, splits: 4, loads: 2, kv: "f32", start: 127, layers: 2, ahead: shaders.AheadWithin, together: true},
 	{weight: "bf16", heads: 5, headDim: 96, hidden: 64, inter: 96, kvHeads: 1, workgroup: 288, splits: 16, loads: 1, kv: "f16", start: 70, layers: 1, last: true},
 	{weight: "bf16", heads: 1, headDim: 256, hidden: 64, inter: 64, kvHeads: 1, workgroup: 512, splits: 8, loads: 1, kv: "f16", start: 513, layers: 2},
+	{weight: "q4", heads: 8, headDim: 128, hidden: 128, inter: 96, kvHeads: 2, workgroup: 512, splits: 16, loads: 2, kv: "f16", start: 300, layers: 2, ahead: shaders.AheadWithin, wide: true},
+	{weight: "q8", heads: 3, headDim: 80, hidden: 100, inter: 70, kvHeads: 1, workgroup: 256, splits: 4, loads: 2, kv: "f32", start: 130, layers: 2, ahead: shaders.AheadWithin, wide: true},
 }
 
 func (c productsCase) named() Case {
@@ -339,6 +342,9 @@ func (c productsCase) options(rng *rand.Rand, handed, layers int) shaders.Option
 		group, qTile := c.heads/c.kvHeads, 1
 		if c.splits > 1 {
 			qTile = min(2, group)
+			if c.wide && group > 2 {
+				qTile = 4
+			}
 			opt.Consts["PIPELINED"] = 1
 		}
 		numPages := c.start/16 + 1 + stalePages
