@@ -3,7 +3,7 @@
 package tokenizer
 
 import (
-	"slices"
+	"sort"
 	"strings"
 )
 
@@ -28,7 +28,7 @@ func newAddedTokens(tokens []addedToken) addedTokens {
 		a.byFirst[c] = append(a.byFirst[c], tok)
 	}
 	for _, list := range a.byFirst {
-		slices.SortFunc(list, func(x, y addedToken) int { return len(y.content) - len(x.content) })
+		sort.Slice(list, func(i, j int) bool { return len(list[i].content) > len(list[j].content) })
 	}
 	return a
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -83,7 +84,7 @@ func (f *File) Sorted() []Tensor {
 	for _, t := range f.Tensors {
 		list = append(list, t)
 	}
-	slices.SortFunc(list, compareTensors)
+	sort.Slice(list, func(i, j int) bool { return compareTensors(list[i], list[j]) < 0 }) // in WebAssembly slices.SortFunc is 20 KB for a type
 	return list
 }
 
