@@ -23,7 +23,7 @@ type layerProducts struct {
 	// long is not Apart, in splits of all query heads of a KV head to more. The last two are nil until they are used. Not with Apart.
 	whole, inSplits, inWideSplits []dispatch
 	wholeTo, splitsTo             int
-	trial                         dispatch // whole, of layer 0 alone
+	trial                         dispatch // of layer 0 alone
 	// Otherwise, by layer, in the shape long: behind attention in up to fusedSplits splits, and in more; what is not timed is nil until it is used.
 	few, many []dispatch
 	long      shaders.ProductsShape
