@@ -333,10 +333,16 @@ func (s *shape) runSplits(groups, qTile int) int {
 	return n
 }
 
-// runQTile is how many query heads a workgroup of those has, wideQTile in long contexts.
+// runQTile is how many query heads a workgroup of those has.
 func (s *shape) runQTile() int { return min(s.qTile, maxRunQTile) }
 
-func (s *shape) wideQTile() int { return min(s.qTile, pipelinedQTile) }
+// wideQTile is how many it has in long contexts: all that share what is read, where its memory takes two tiles' scores of so many.
+func (s *shape) wideQTile() int {
+	if s.qTile > pipelinedQTile {
+		return s.runQTile()
+	}
+	return s.qTile
+}
 
 // handedQKV is where in a layer's place the next one's q, k and v are, on a binding boundary, behind attention in as many splits as it may have.
 func (s *shape) handedQKV() int {

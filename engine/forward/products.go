@@ -226,14 +226,14 @@ func (r *Runner) recordProducts(shape shaders.ProductsShape) (*layerProducts, er
 	return p, err
 }
 
-// recordRest records what a shape needs besides that which tuning times.
+// recordRest records what a shape needs besides that which tuning times: nothing for longer contexts than there can be.
 func (r *Runner) recordRest(p *layerProducts) (err error) {
 	if p.many != nil || p.inSplits != nil || p.inWideSplits != nil {
 		return nil
 	}
 	inSplits, splitsTo := r.attendsInSplits(p.shape)
 	if p.splitsTo = splitsTo; splitsTo > 0 {
-		if p.inSplits, err = r.recordRuns(inSplits); err != nil || splitsTo == math.MaxInt {
+		if p.inSplits, err = r.recordRuns(inSplits); err != nil || splitsTo >= r.shape.maxPages*r.shape.pageSize {
 			return err
 		}
 	}
@@ -577,13 +577,11 @@ func (r *Runner) tuneLong(best *layerProducts, want []float32, rounds int) (rows
 	if !r.hasLong(best.shape) {
 		return nil, nil
 	}
-	apart, wide := best.shape, best.shape
-	apart.Apart = true
 	var choices []*layerProducts
 	for _, start := range []struct {
 		record recordShape
 		shape  shaders.ProductsShape
-	}{{r.recordProducts, apart}, {r.recordWide, wide}} {
+	}{{r.recordProducts, best.long}, {r.recordWide, best.shape}} {
 		fastest, more, err := r.refineLong(start.record, start.shape, want, rounds)
 		rows = append(rows, more...)
 		if err != nil {
